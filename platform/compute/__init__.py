@@ -1,0 +1,1 @@
+"""The orchestrator: the one seam to Ray, HAProxy and the embedded servers."""

@@ -1,0 +1,1 @@
+"""The servers that `raymill up` runs by itself: PostgreSQL, Valkey and a Ray head, each the real one."""

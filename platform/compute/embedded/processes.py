@@ -1,0 +1,157 @@
+"""Processes that outlive the command that started them: identity, ports, waiting, ending.
+
+A pid alone is no identity, because the kernel hands it out again. A `ProcessIdentity` is a pid together with the time at
+which that process was made; it names one process for as long as the machine runs.
+"""
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .errors import StartFailed
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process, also after its pid has been given to another."""
+
+    pid: int
+    create_time: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessIdentity":
+        """Identity of the running process `pid`; raises psutil.NoSuchProcess."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def find(self) -> psutil.Process | None:
+        """The process, or None when it has ended."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.create_time) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` so that only the owner can read it, and never half of it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a small JSON document, mode 0600."""
+    write_private(path, json.dumps(state, indent=2) + "\n")
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what `write_state` wrote; an empty dict when there is no such file."""
+    try:
+        state: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    return state
+
+
+def write_identity(path: Path, pid: int) -> ProcessIdentity:
+    """Record the running process `pid` in a pid file."""
+    identity = ProcessIdentity.of(pid)
+    write_state(path, asdict(identity))
+    return identity
+
+
+def find_recorded(path: Path) -> psutil.Process | None:
+    """The process that a pid file names, or None when it has ended."""
+    state = read_state(path)
+    return ProcessIdentity(state["pid"], state["create_time"]).find() if state else None
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Tell whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int | None = None) -> int:
+    """The preferred port when it is free, else one that the kernel picks."""
+    if preferred is not None and port_is_free(preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Tell whether something accepts connections on the port."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
+
+
+def wait_until(check: Callable[[], bool], *, timeout_s: float, failure: Callable[[], str]) -> None:
+    """Poll `check` until it holds.
+
+    Args:
+        check: Asked every 50 ms; may raise to give up early.
+        timeout_s: Seconds to wait at most.
+        failure: Makes the sentence of the error.
+
+    Raises:
+        StartFailed: When the time is over.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not check():
+        if time.monotonic() > deadline:
+            raise StartFailed(failure())
+        time.sleep(POLL_S)
+
+
+def last_line(log: Path, words: Iterable[str] = ()) -> str:
+    """The last line of a log that has one of the words, else its last line, else an empty string."""
+    if not log.exists():
+        return ""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if any(word in line for word in words)]
+    return next(reversed(told or lines), "")
+
+
+def end_processes(processes: Iterable[psutil.Process], *, grace_s: float) -> list[psutil.Process]:
+    """Send SIGTERM, after the grace SIGKILL, and return what is still alive 5 s later."""
+    alive = list(processes)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(alive, timeout=grace_s)
+    alive = [process for process in alive if is_alive(process)]
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, alive = psutil.wait_procs(alive, timeout=5.0)
+    return [process for process in alive if is_alive(process)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether the process runs; one that has ended but was not collected by its parent does not."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False

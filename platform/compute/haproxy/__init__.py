@@ -1,0 +1,1 @@
+"""The wrapper that stands between Ray Serve and the HAProxy binary."""

@@ -1,0 +1,1 @@
+"""What every slice stands on: settings, storage, errors, events, identity primitives."""

@@ -1,0 +1,127 @@
+"""PostgreSQL: one engine per process, one transaction per request.
+
+Sessions are synchronous (psycopg 3). Whoever opens a session commits it by leaving the ``with`` block;
+``Resources.session`` also delivers the domain events that were recorded in it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Engine, MetaData, create_engine, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as SqlTimeoutError
+from sqlmodel import Field, Session, SQLModel
+
+from .clock import utc_now
+from .errors import ExternalServiceError
+from .settings import DatabaseSettings
+
+__all__ = ["Database", "DatabaseUnavailable", "Session", "Table", "document", "moment", "optional_moment"]
+
+# Constraint names are fixed so that migrations can name what they drop.
+naming = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+SQLModel.metadata.naming_convention = MetaData(naming_convention=naming).naming_convention
+
+
+class DatabaseUnavailable(ExternalServiceError):
+    """Raised when PostgreSQL does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The database does not answer; try again in a moment.", retry_after_s=2)
+
+
+def moment() -> Any:
+    """Declare a column that holds an aware moment, now unless given."""
+    return Field(default_factory=utc_now, sa_type=DateTime(timezone=True), nullable=False)
+
+
+def optional_moment() -> Any:
+    """Declare a column that holds an aware moment or nothing."""
+    return Field(default=None, sa_type=DateTime(timezone=True), nullable=True)
+
+
+def document(**kwargs: Any) -> Any:
+    """Declare a JSONB column; ``default_factory`` and the like pass through."""
+    return Field(sa_type=JSONB, **kwargs)
+
+
+class Table(SQLModel):
+    """Column set that every entity has: a TypeID and the moment of its making."""
+
+    id: str = Field(primary_key=True)
+    created_at: datetime = moment()
+
+
+class Database:
+    """The engine of one process and the sessions made from it."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        """Prepare the engine; no connection is made yet.
+
+        Raises:
+            ExternalServiceError: If no URL is configured.
+        """
+        if settings.url is None:
+            raise ExternalServiceError("No database is configured: run 'raymill up' or set RAYMILL_DATABASE__URL.")
+        self.engine: Engine = create_engine(
+            dialect_url(settings.url.get_secret_value()),
+            pool_size=settings.pool_size,
+            max_overflow=settings.max_overflow,
+            pool_pre_ping=True,
+            pool_timeout=5,
+            connect_args={"connect_timeout": settings.connect_timeout_s},
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a session that commits on leaving and rolls back on an error.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL cannot be reached.
+        """
+        with translate_outage(), Session(self.engine, expire_on_commit=False) as session:
+            try:
+                yield session
+                session.commit()
+            except BaseException:
+                session.rollback()
+                raise
+
+    def ping(self) -> None:
+        """Run one query.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL cannot be reached.
+        """
+        with translate_outage(), self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def translate_outage() -> Iterator[None]:
+    """Turn the driver's connection errors into ``DatabaseUnavailable``."""
+    try:
+        yield
+    except (OperationalError, SqlTimeoutError) as error:
+        raise DatabaseUnavailable from error
+
+
+def dialect_url(url: str) -> str:
+    """Name the psycopg 3 driver in a plain ``postgresql://`` URL."""
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            return "postgresql+psycopg://" + url.removeprefix(plain)
+    return url

@@ -1,0 +1,192 @@
+"""The one nested settings object, read once at the edge of each process and passed down.
+
+Order of precedence: environment (``RAYMILL_SECTION__FIELD``), then the JSON file named by ``RAYMILL_CONFIG_FILE``
+(else ``$RAYMILL_HOME/config.json`` where that exists), then the defaults below. Secrets belong in the file, mode 0600:
+Ray hands the environment of ``ray start`` to every process of the cluster.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+
+class DatabaseSettings(BaseModel):
+    """PostgreSQL."""
+
+    url: SecretStr | None = Field(None, description="PostgreSQL URL; unset means the embedded server")
+    pool_size: int = Field(5, ge=1, description="Connections that one process keeps open")
+    max_overflow: int = Field(10, ge=0, description="Connections that one process may add under load")
+    connect_timeout_s: int = Field(3, ge=1, description="Seconds to wait for a new connection")
+
+
+class RedisSettings(BaseModel):
+    """Valkey or Redis."""
+
+    url: SecretStr | None = Field(None, description="Valkey or Redis URL; unset means the embedded server")
+    timeout_s: float = Field(2.0, gt=0, description="Seconds to wait for a connection or an answer")
+
+
+class StorageSettings(BaseModel):
+    """The object store."""
+
+    url: str | None = Field(None, description="fsspec URL of the object store; unset means a folder under home")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword options for the fsspec filesystem")
+
+
+class HttpSettings(BaseModel):
+    """The public door."""
+
+    host: str = Field("127.0.0.1", description="Address that HAProxy or Ray Serve's proxy binds")
+    port: int = Field(8000, description="Port of the public door")
+    grpc_port: int = Field(9000, description="Port of the gRPC door")
+    public_url: str | None = Field(None, description="URL under which users reach the door; unset: host and port")
+    proxy: Literal["haproxy", "python"] = Field("haproxy", description="Which proxy Ray Serve runs")
+    stats_port: int = Field(8404, description="HAProxy statistics, loopback only")
+    fallback_port: int = Field(8500, description="Ray Serve's fallback HTTP proxy, loopback only")
+    fallback_grpc_port: int = Field(9500, description="Ray Serve's fallback gRPC proxy, loopback only")
+    metrics_port: int = Field(9101, description="HAProxy metrics, loopback only")
+    replica_ports: tuple[int, int] = Field((30000, 31000), description="HTTP port range of ingress replicas")
+    replica_grpc_ports: tuple[int, int] = Field((40000, 41000), description="gRPC port range of ingress replicas")
+    max_body_bytes: int = Field(64 * 2**20, gt=0, description="Largest body of a request that is not an upload")
+    max_upload_bytes: int = Field(5 * 2**30, gt=0, description="Largest uploaded file")
+
+    @property
+    def base_url(self) -> str:
+        """URL that answers and clients use, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+class RaySettings(BaseModel):
+    """The Ray head that ``raymill up`` starts, or the cluster that it joins."""
+
+    address: str | None = Field(None, description="GCS address of an existing cluster; unset means start one")
+    num_cpus: int | None = Field(None, description="CPUs offered to Ray; unset means all of the machine")
+    object_store_bytes: int = Field(512 * 2**20, description="Shared memory of Ray's object store")
+    gcs_port: int = Field(6380, description="Port of the Ray head's GCS (Ray's own default is Redis' port)")
+    dashboard_port: int = Field(8265, description="Port of the Ray dashboard, loopback only")
+    dashboard_agent_port: int = Field(52365, description="HTTP port of Ray's dashboard agent")
+    client_port: int = Field(10001, description="Port of the Ray client server")
+    worker_ports: tuple[int, int] = Field((20000, 29999), description="Port range of Ray workers")
+
+
+class AuthSettings(BaseModel):
+    """Identity."""
+
+    issuer: str = Field("raymill", description="The iss claim of access tokens")
+    audience: str = Field("raymill", description="The aud claim of access tokens")
+    access_token_ttl_s: int = Field(900, ge=60, description="Life of an access token in seconds")
+    refresh_token_ttl_s: int = Field(30 * 86400, ge=3600, description="Life of a refresh token in seconds")
+    min_password_length: int = Field(12, ge=8, description="Fewest characters of a password")
+
+
+class ServingSettings(BaseModel):
+    """The data plane."""
+
+    cache_bytes: int = Field(1 * 2**30, gt=0, description="Bytes of loaded models that one replica holds")
+    disk_cache_bytes: int = Field(8 * 2**30, gt=0, description="Bytes of fetched artifacts that one node keeps")
+    idle_s: float = Field(900.0, gt=0, description="Seconds after which an unused model is dropped")
+    max_body_bytes: int = Field(64 * 2**20, gt=0, description="Largest inference request")
+    flush_s: float = Field(0.5, gt=0, description="Seconds between two writes of live metrics")
+    log_flush_s: float = Field(5.0, gt=0, description="Seconds between two writes of the inference log")
+    log_buffer_rows: int = Field(20_000, gt=0, description="Rows of the inference log held in memory at most")
+    heartbeat_s: float = Field(1.0, gt=0, description="Seconds between two signs of life of a model server")
+
+
+class ControllerSettings(BaseModel):
+    """The reconcile loops."""
+
+    sweep_s: float = Field(1.0, gt=0, description="Seconds between two sweeps")
+    lease_s: float = Field(10.0, gt=0, description="Life of a lease; a dead controller is replaced after it")
+    max_concurrent_jobs: int = Field(2, ge=1, description="Training jobs that one cluster runs at a time")
+
+
+class LogSettings(BaseModel):
+    """Logs."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level written")
+
+
+class Settings(BaseSettings):
+    """Everything that an operator may set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RAYMILL_", env_nested_delimiter="__", extra="forbid", validate_default=True
+    )
+
+    home: Path = Field(Path("~/.raymill"), description="Folder of the embedded servers, keys, logs and CLI login")
+    config_file: Path | None = Field(None, description="JSON file with settings and secrets, mode 0600")
+    profile: Literal["embedded", "production"] = Field(
+        "embedded", description="production refuses defaults that are only safe on a laptop"
+    )
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    storage: StorageSettings = StorageSettings()
+    http: HttpSettings = HttpSettings()
+    ray: RaySettings = RaySettings()
+    auth: AuthSettings = AuthSettings()
+    serving: ServingSettings = ServingSettings()
+    controller: ControllerSettings = ControllerSettings()
+    log: LogSettings = LogSettings()
+
+    @field_validator("home")
+    @classmethod
+    def _expand(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the configuration file below the environment."""
+        return (
+            init_settings,
+            env_settings,
+            JsonConfigSettingsSource(settings_cls, json_file=_config_file(init_settings, env_settings)),
+        )
+
+    @property
+    def storage_url(self) -> str:
+        """The object store's URL with the embedded default filled in."""
+        return self.storage.url or f"file://{self.home / 'objects'}"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Folder of the signing keys, mode 0700."""
+        return self.home / "keys"
+
+
+def _config_file(init_settings: PydanticBaseSettingsSource, env_settings: PydanticBaseSettingsSource) -> Path:
+    given: dict[str, Any] = {}
+    for source in (env_settings, init_settings):
+        given |= {key: value for key, value in source().items() if key in {"home", "config_file"} and value}
+    if given.get("config_file"):
+        return Path(given["config_file"]).expanduser()
+    return Path(given.get("home", "~/.raymill")).expanduser() / "config.json"
+
+
+def environment_names() -> dict[str, str]:
+    """Map each environment variable that sets a leaf setting to the setting's description."""
+    names: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            for leaf, leaf_field in annotation.model_fields.items():
+                names[f"RAYMILL_{name}__{leaf}".upper()] = leaf_field.description or ""
+        else:
+            names[f"RAYMILL_{name}".upper()] = field.description or ""
+    return names
+
+
+__all__ = ["Settings", "environment_names"]

@@ -1,0 +1,33 @@
+"""Streamed uploads: from a request body to a temporary file, within a limit."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+
+from .errors import BodyTooLarge, UnreadableBody
+
+
+@asynccontextmanager
+async def spooled(body: AsyncIterator[bytes], *, folder: Path, limit_bytes: int) -> AsyncIterator[Path]:
+    """Write a body to a file below ``folder`` that lives as long as the block.
+
+    Raises:
+        BodyTooLarge: If more than ``limit_bytes`` arrive.
+        UnreadableBody: If nothing arrives.
+    """
+    await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as scratch:
+        path = Path(scratch) / "upload"
+        size = 0
+        async with await anyio.open_file(path, "wb") as file:
+            async for piece in body:
+                size += len(piece)
+                if size > limit_bytes:
+                    raise BodyTooLarge(f"The file is larger than the limit of {limit_bytes} bytes.")
+                await file.write(piece)
+        if size == 0:
+            raise UnreadableBody("The request has no body: send the file itself as the body.")
+        yield path
