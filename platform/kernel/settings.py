@@ -52,6 +52,9 @@ class HttpSettings(BaseModel):
     fallback_port: int = Field(8500, description="Ray Serve's fallback HTTP proxy, loopback only")
     fallback_grpc_port: int = Field(9500, description="Ray Serve's fallback gRPC proxy, loopback only")
     metrics_port: int = Field(9101, description="HAProxy metrics, loopback only")
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Networks (CIDR) of load balancers whose X-Forwarded-For is believed"
+    )
     replica_ports: tuple[int, int] = Field((30000, 31000), description="HTTP port range of ingress replicas")
     replica_grpc_ports: tuple[int, int] = Field((40000, 41000), description="gRPC port range of ingress replicas")
     max_body_bytes: int = Field(64 * 2**20, gt=0, description="Largest body of a request that is not an upload")
@@ -67,6 +70,10 @@ class RaySettings(BaseModel):
     """The Ray head that ``raymill up`` starts, or the cluster that it joins."""
 
     address: str | None = Field(None, description="GCS address of an existing cluster; unset means start one")
+    dashboard_url: str | None = Field(
+        None, description="Dashboard of that existing cluster; unset means the address's host and dashboard_port"
+    )
+    token_file: Path | None = Field(None, description="File with the Ray token; unset means ray/token under home")
     num_cpus: int | None = Field(None, description="CPUs offered to Ray; unset means all of the machine")
     object_store_bytes: int = Field(512 * 2**20, description="Shared memory of Ray's object store")
     gcs_port: int = Field(6380, description="Port of the Ray head's GCS (Ray's own default is Redis' port)")

@@ -1,14 +1,16 @@
-"""What can go wrong with an embedded server, as one sentence for the operator.
+"""What can go wrong with the parts that `raymill up` starts, as one sentence for the operator.
 
 EmbeddedError
 ├── StartFailed      a server did not come up
 ├── StopFailed       a server did not go away
-└── Unreachable      an external server that the settings name does not answer
+└── PortTaken        something else listens where a server should
 """
 
+from ...kernel.errors import ExternalServiceError
 
-class EmbeddedError(Exception):
-    """Base of the errors whose text is one whole sentence for the operator."""
+
+class EmbeddedError(ExternalServiceError):
+    """Base of the errors whose message is one whole sentence for the operator."""
 
 
 class StartFailed(EmbeddedError):
@@ -19,5 +21,5 @@ class StopFailed(EmbeddedError):
     """Raised when an embedded server does not end."""
 
 
-class Unreachable(EmbeddedError):
-    """Raised when a server that the settings name does not answer."""
+class PortTaken(StartFailed):
+    """Raised when another program listens on a port that the settings name."""

@@ -1,7 +1,7 @@
 """Processes that outlive the command that started them: identity, ports, waiting, ending.
 
-A pid alone is no identity, because the kernel hands it out again. A `ProcessIdentity` is a pid together with the time at
-which that process was made; it names one process for as long as the machine runs.
+A pid alone is no identity, because the kernel hands it out again. A `ProcessIdentity` is a pid together with the moment
+at which that process was made; it names one process for ever.
 """
 
 import json
@@ -20,6 +20,7 @@ import psutil
 from .errors import StartFailed
 
 POLL_S = 0.05
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,30 @@ class ProcessIdentity:
     """One process, also after its pid has been given to another."""
 
     pid: int
-    create_time: float
+    started: str
 
     @classmethod
     def of(cls, pid: int) -> "ProcessIdentity":
         """Identity of the running process `pid`; raises psutil.NoSuchProcess."""
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, _started(pid))
 
     def find(self) -> psutil.Process | None:
         """The process, or None when it has ended."""
-        try:
+        with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.create_time) < 1.0
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+            if _started(self.pid) == self.started and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+def _started(pid: int) -> str:
+    """When the process was made, in a form that a change of the machine's clock leaves alone."""
+    try:
+        # proc(5): the name in parentheses may hold spaces; field 22, the 20th after it, counts ticks since boot
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{_BOOT_ID.read_text().strip()}:{ticks}"
+    except (FileNotFoundError, ProcessLookupError):
+        return f"{psutil.Process(pid).create_time():.2f}"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -77,7 +87,7 @@ def write_identity(path: Path, pid: int) -> ProcessIdentity:
 def find_recorded(path: Path) -> psutil.Process | None:
     """The process that a pid file names, or None when it has ended."""
     state = read_state(path)
-    return ProcessIdentity(state["pid"], state["create_time"]).find() if state else None
+    return ProcessIdentity(state["pid"], state["started"]).find() if state else None
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -12,7 +12,7 @@ REQUEST_ID = "%[var(txn.raymill_id)]"
 PROTOCOL_MEMBER = "%[var(txn.raymill_v2)]"
 #: A request that never became one has no variables; it gets an id of its own.
 FRESH_ID = "%[uuid]"
-TIMESTAMP = "%[date(0,ms),ms_utime(%Y-%m-%dT%H:%M:%S.%3NZ)]"
+TIMESTAMP = "%[date,utime(%Y-%m-%dT%H:%M:%SZ)]"
 
 
 @dataclass(frozen=True)

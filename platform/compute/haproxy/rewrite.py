@@ -126,7 +126,10 @@ def _close_admin_socket(section: Section) -> None:
 
 def _answer_in_json(defaults: Section) -> None:
     defaults.replace(r"errorfile \d+ .*", times=3)
-    defaults.lines[:0] = [f"    {HTTP_REQUEST_TIMEOUT}", *(f"    http-error {answer.directive()}" for answer in ANSWERS)]
+    defaults.lines[:0] = [
+        f"    {HTTP_REQUEST_TIMEOUT}",
+        *(f"    http-error {answer.directive()}" for answer in ANSWERS),
+    ]
 
 
 def _guard_http(frontend: Section, rules: Rules) -> None:
@@ -159,7 +162,9 @@ def _say_not_found(backend: Section) -> None:
 
 def _guard_grpc(frontend: Section, rules: Rules, default: str | None) -> None:
     frontend.rebind(r"\S+", rules.host)
-    frontend.replace(r"(use_backend grpc_fallback_backend|http-request return .*) if is_list_applications", _GRPC_REFUSAL)
+    frontend.replace(
+        r"(use_backend grpc_fallback_backend|http-request return .*) if is_list_applications", _GRPC_REFUSAL
+    )
     if default:
         frontend.replace(
             r"default_backend \S+",

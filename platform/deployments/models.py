@@ -1,0 +1,66 @@
+"""Tables of what should be served and of what was last published."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Sequence, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from ..kernel.db import Table, document, moment
+from .schemas import DeploymentStatus, Tier
+
+# One sequence for all documents: a later version always holds a later state.
+publication_version = Sequence("publication_version", metadata=SQLModel.metadata, data_type=BigInteger)
+
+
+class Deployment(Table, table=True):
+    """A name under which a project serves a model in one environment."""
+
+    __tablename__ = "deployment"
+    __table_args__ = (UniqueConstraint("project_id", "name", "environment"),)
+
+    project_id: str = Field(foreign_key="project.id", index=True, ondelete="CASCADE")
+    name: str
+    environment: str
+    tier: str = Tier.SERVERLESS
+    model_id: str = Field(foreign_key="registered_model.id", index=True)
+    traffic: dict[str, int] = document()
+    status: str = Field(default=DeploymentStatus.DEPLOYING, index=True)
+    reason: str | None = None
+    replicas: int = 0
+    created_by: str
+    updated_at: datetime = moment()
+
+
+class Revision(Table, table=True):
+    """One immutable state of a deployment: a model version, frozen."""
+
+    __tablename__ = "revision"
+    __table_args__ = (UniqueConstraint("deployment_id", "number"),)
+
+    project_id: str = Field(foreign_key="project.id", index=True, ondelete="CASCADE")
+    deployment_id: str = Field(foreign_key="deployment.id", index=True, ondelete="CASCADE")
+    number: int
+    model_version_id: str = Field(foreign_key="model_version.id", index=True)
+    model_version: int
+    format: str
+    uri: str
+    sha256: str
+    size_bytes: int = Field(sa_type=BigInteger)
+    signature: dict[str, Any] = document()
+
+
+class Publication(SQLModel, table=True):
+    """The last version of one document for the data plane, signed as it travels."""
+
+    __tablename__ = "publication"
+
+    kind: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    source_id: str = Field(index=True)
+    version: int = Field(default=0, sa_type=BigInteger)
+    state_sha256: str = ""
+    deleted: bool = False
+    signed: bytes = b""
+    stored_version: int = Field(default=0, sa_type=BigInteger)
+    published_at: datetime = moment()

@@ -1,0 +1,1 @@
+"""The control-plane HTTP application, composed of every slice's router."""

@@ -1,0 +1,71 @@
+"""Every failure of the control plane leaves in the one error shape."""
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from ..kernel.errors import ErrorType, RaymillError, error_body
+from ..kernel.telemetry import current_request_id
+
+log = structlog.get_logger("raymill.gateway")
+
+_BY_STATUS = {
+    401: ErrorType.AUTHENTICATION_ERROR,
+    403: ErrorType.AUTHORIZATION_ERROR,
+    404: ErrorType.RESOURCE_NOT_FOUND,
+    409: ErrorType.RESOURCE_CONFLICT,
+    429: ErrorType.RATE_LIMIT_EXCEEDED,
+}
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers of all failures on the application."""
+    app.add_exception_handler(RaymillError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _broken)
+
+
+def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RaymillError)  # noqa: S101 -- registered for this class alone
+    return _answer(error.status, error.type, error.message, error.details, error.headers)
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- registered for this class alone
+    problems = jsonable_encoder([{k: e[k] for k in ("loc", "msg", "type")} for e in error.errors()])
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        return _answer(400, ErrorType.VALIDATION_ERROR, "The body is not readable JSON.", {"errors": problems})
+    where = ".".join(str(part) for part in problems[0]["loc"])
+    message = f"The request is not valid: {where}: {problems[0]['msg']}."
+    return _answer(422, ErrorType.VALIDATION_ERROR, message, {"errors": problems})
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- registered for this class alone
+    type_ = _BY_STATUS.get(error.status_code, ErrorType.VALIDATION_ERROR)
+    messages = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not allowed at {request.url.path}.",
+    }
+    message = messages.get(error.status_code, str(error.detail))
+    return _answer(error.status_code, type_, message, headers=dict(error.headers or {}))
+
+
+def _broken(request: Request, error: Exception) -> JSONResponse:
+    log.error("request_failed", path=request.url.path, exc_info=error)
+    return _answer(500, ErrorType.INTERNAL_SERVER_ERROR, "The platform failed to answer; the cause is in its log.")
+
+
+def _answer(
+    status: int,
+    type_: ErrorType,
+    message: str,
+    details: dict[str, object] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body = error_body(type_, message, request_id=current_request_id(), details=details)
+    return JSONResponse(body, status_code=status, headers=headers)

@@ -1,0 +1,56 @@
+"""Liveness, readiness and metrics of the control plane."""
+
+from collections.abc import Callable
+
+import redis
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from ..kernel.deps import AppResources
+from ..kernel.errors import RaymillError
+
+router = APIRouter(tags=["health"])
+
+
+class Readiness(BaseModel):
+    """Whether each part that the control plane depends on answers."""
+
+    ready: bool
+    parts: dict[str, str]
+
+
+@router.get("/healthz")
+def get_health() -> dict[str, str]:
+    """Tell that the process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", response_model=Readiness)
+def get_readiness(resources: AppResources) -> JSONResponse:
+    """Tell whether database, cache and object store answer; 503 when one does not."""
+    checks: dict[str, Callable[[], object]] = {
+        "database": resources.database.ping,
+        "cache": resources.cache.ping,
+        "storage": resources.store.ping,
+    }
+    parts = {name: _state(check) for name, check in checks.items()}
+    ready = all(state == "ok" for state in parts.values())
+    body = Readiness(ready=ready, parts=parts).model_dump()
+    return JSONResponse(body, status_code=200 if ready else 503, headers={} if ready else {"Retry-After": "2"})
+
+
+@router.get("/metrics", response_class=Response)
+def get_platform_metrics(request: Request) -> Response:
+    """Return the control plane's own metrics in Prometheus' text format."""
+    return Response(request.app.state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _state(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except (RaymillError, redis.RedisError, OSError) as error:
+        return f"down: {type(error).__name__}"
+    return "ok"
+
+

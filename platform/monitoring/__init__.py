@@ -1,0 +1,1 @@
+"""How deployments do: live metrics read back for people and programs."""
