@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ class AppFailed(ExternalServiceError):
 
 def apps_file() -> Path:
     """The apps.yaml of this installation: package data, in a checkout a link to the top-level file."""
-    return Path(str(files("raymill.serve_apps") / "apps.yaml"))
+    return Path(__file__).parents[1] / "serve_apps" / "apps.yaml"
 
 
 def read_serve_config(path: Path, settings: Settings) -> dict[str, Any]:

@@ -52,5 +52,3 @@ def _state(check: Callable[[], object]) -> str:
     except (RaymillError, redis.RedisError, OSError) as error:
         return f"down: {type(error).__name__}"
     return "ok"
-
-

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field
@@ -13,6 +14,7 @@ from .errors import ValidationFailed
 
 Row = TypeVar("Row", bound=Table)
 Item = TypeVar("Item")
+Other = TypeVar("Other")
 
 
 class PageQuery(BaseModel):
@@ -27,6 +29,10 @@ class Page(BaseModel, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None = None
+
+    def map(self, convert: Callable[[Item], Other]) -> "Page[Other]":
+        """Return the same page with every item converted."""
+        return Page[Any](items=[convert(item) for item in self.items], next_cursor=self.next_cursor)
 
 
 def paginate(session: Session, table: type[Row], query: PageQuery, *filters: ColumnElement[bool] | bool) -> Page[Row]:

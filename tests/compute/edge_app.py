@@ -22,6 +22,9 @@ class EdgeApp:
         self.rss_peak = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
         name = scope["path"].rsplit("/", 1)[-1]
         handler = {"download": self.download, "events": self.events, "hang": self.hang, "crash": self.crash}
         await handler.get(name, self.upload if scope["method"] == "PUT" else self.who)(scope, receive, send)
@@ -79,6 +82,12 @@ class EdgeApp:
 
     async def crash(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("a planted secret")
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 def rss() -> int:

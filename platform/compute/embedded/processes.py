@@ -111,11 +111,14 @@ def free_port(preferred: int | None = None) -> int:
     return port
 
 
-def listens(port: int, host: str = "127.0.0.1") -> bool:
-    """Tell whether something accepts connections on the port."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((host, port)) == 0
+def describe_listener(port: int) -> str:
+    """Say who listens on the port, as far as the caller may see it: ` by pid 12 (redis-server)` or nothing."""
+    with suppress(psutil.AccessDenied, psutil.NoSuchProcess):
+        for connection in psutil.net_connections("tcp"):
+            here = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            if here and connection.pid:
+                return f" by pid {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return ""
 
 
 def wait_until(check: Callable[[], bool], *, timeout_s: float, failure: Callable[[], str]) -> None:

@@ -1,0 +1,1 @@
+"""Who is asking: accounts, sessions, tokens and API keys, and the one table of permissions."""

@@ -1,0 +1,119 @@
+"""FastAPI dependencies: who is asking, and a request that may be sent twice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+from sqlmodel import Session
+
+from ..kernel.deps import AppResources, DbSession
+from ..kernel.idempotency import Answer, once
+from . import keys, service
+from .errors import CredentialsRequired, UserRequired
+from .permissions import GlobalRole
+from .schemas import Principal
+
+_bearer = HTTPBearer(auto_error=False, description="An access token or an API key")
+_api_key = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+
+def authenticate(session: Session, resources: AppResources, *, bearer: str | None, api_key: str | None) -> Principal:
+    """Return the principal of a credential.
+
+    Raises:
+        AuthenticationFailed: If there is none, or it is not valid any more.
+    """
+    credential = api_key or bearer
+    if credential is None:
+        raise CredentialsRequired
+    if credential.startswith("rm_"):
+        return keys.principal_of(session, credential)
+    claims = resources.signer.verifier.claims(credential)
+    user = service.live_user(session, user_id=claims.user_id, session_id=claims.session_id)
+    return Principal(
+        id=user.id,
+        kind="user",
+        user_id=user.id,
+        global_role=GlobalRole(user.role),
+        session_id=claims.session_id,
+    )
+
+
+def get_principal(
+    session: DbSession,
+    resources: AppResources,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    api_key: Annotated[str | None, Depends(_api_key)],
+) -> Principal:
+    """Return who sent the request."""
+    token = bearer.credentials if bearer else None
+    return authenticate(session, resources, bearer=token, api_key=api_key)
+
+
+CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
+
+
+def get_detached_principal(
+    resources: AppResources,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    api_key: Annotated[str | None, Depends(_api_key)],
+) -> Principal:
+    """Return who sent the request, holding no session afterwards; for routes that stream a body."""
+    token = bearer.credentials if bearer else None
+    with resources.session() as session:
+        return authenticate(session, resources, bearer=token, api_key=api_key)
+
+
+DetachedPrincipal = Annotated[Principal, Depends(get_detached_principal)]
+
+
+def get_person(principal: CurrentPrincipal) -> Principal:
+    """Return the logged-in person.
+
+    Raises:
+        UserRequired: If the request came with an API key.
+    """
+    if principal.kind != "user":
+        raise UserRequired
+    return principal
+
+
+CurrentPerson = Annotated[Principal, Depends(get_person)]
+
+
+@dataclass(frozen=True)
+class Once:
+    """The Idempotency-Key of a request, ready to guard its work."""
+
+    principal: Principal
+    key: str | None
+    route: str
+
+    def once(
+        self, session: Session, body: BaseModel, answer_type: type[Answer], action: Callable[[], Answer]
+    ) -> Answer:
+        """Run ``action``, or return what the same key was answered before."""
+        return once(
+            session,
+            principal_id=self.principal.id,
+            key=self.key,
+            route=self.route,
+            body=body,
+            answer_type=answer_type,
+            action=action,
+        )
+
+
+def get_once(
+    request: Request,
+    principal: CurrentPrincipal,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> Once:
+    """Read the Idempotency-Key header."""
+    return Once(principal=principal, key=idempotency_key, route=f"{request.method} {request.url.path}")
+
+
+OncePerKey = Annotated[Once, Depends(get_once)]

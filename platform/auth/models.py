@@ -1,0 +1,59 @@
+"""Tables of accounts, sessions, refresh tokens and API keys."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Field
+
+from ..kernel.db import Table, document, optional_moment
+
+
+class User(Table, table=True):
+    """An account of a person."""
+
+    __tablename__ = "user_account"
+
+    email: str = Field(unique=True)
+    name: str
+    role: str
+    password_hash: str
+    preferences: dict[str, Any] = document(default_factory=dict)
+    last_login_at: datetime | None = optional_moment()
+    disabled_at: datetime | None = optional_moment()
+
+
+class AuthSession(Table, table=True):
+    """A login; every refresh token of one family belongs to it."""
+
+    __tablename__ = "auth_session"
+
+    user_id: str = Field(foreign_key="user_account.id", index=True, ondelete="CASCADE")
+    revoked_at: datetime | None = optional_moment()
+
+
+class RefreshToken(Table, table=True):
+    """One link of a session's chain of refresh tokens."""
+
+    __tablename__ = "refresh_token"
+
+    session_id: str = Field(foreign_key="auth_session.id", index=True, ondelete="CASCADE")
+    secret_sha256: str = Field(unique=True)
+    expires_at: datetime | None = optional_moment()
+    used_at: datetime | None = optional_moment()
+
+
+class ApiKey(Table, table=True):
+    """A credential of one project; ``job_id`` marks the key that a running job holds."""
+
+    __tablename__ = "api_key"
+
+    project_id: str = Field(foreign_key="project.id", index=True, ondelete="CASCADE")
+    created_by: str = Field(foreign_key="user_account.id")
+    job_id: str | None = Field(default=None, index=True)
+    name: str
+    prefix: str
+    secret_sha256: str = Field(unique=True)
+    permissions: list[str] = document()
+    expires_at: datetime | None = optional_moment()
+    revoked_at: datetime | None = optional_moment()
+    last_used_at: datetime | None = optional_moment()

@@ -1,0 +1,87 @@
+"""The one table that says which role holds which permission, for every route of every plane."""
+
+from enum import StrEnum
+
+
+class GlobalRole(StrEnum):
+    """What an account may do outside of projects."""
+
+    ADMIN = "admin"
+    DEVELOPER = "developer"
+    VIEWER = "viewer"
+    GUEST = "guest"
+
+
+class ProjectRole(StrEnum):
+    """What a member may do inside one project."""
+
+    OWNER = "owner"
+    DEVELOPER = "developer"
+    VIEWER = "viewer"
+
+
+class Permission(StrEnum):
+    """One right inside a project."""
+
+    PROJECT_READ = "project:read"
+    PROJECT_ADMIN = "project:admin"
+    KEY_WRITE = "key:write"
+    DATASET_READ = "dataset:read"
+    DATASET_WRITE = "dataset:write"
+    MODEL_READ = "model:read"
+    MODEL_WRITE = "model:write"
+    RUN_READ = "run:read"
+    RUN_WRITE = "run:write"
+    JOB_READ = "job:read"
+    JOB_WRITE = "job:write"
+    JOB_REPORT = "job:report"
+    DEPLOYMENT_READ = "deployment:read"
+    DEPLOYMENT_WRITE = "deployment:write"
+    DEPLOYMENT_PRODUCTION = "deployment:production"
+    ENDPOINT_INVOKE = "endpoint:invoke"
+    LOG_READ = "log:read"
+
+
+_VIEWER = frozenset(
+    {
+        Permission.PROJECT_READ,
+        Permission.DATASET_READ,
+        Permission.MODEL_READ,
+        Permission.RUN_READ,
+        Permission.JOB_READ,
+        Permission.DEPLOYMENT_READ,
+        Permission.ENDPOINT_INVOKE,
+    }
+)
+_DEVELOPER = _VIEWER | {
+    Permission.KEY_WRITE,
+    Permission.DATASET_WRITE,
+    Permission.MODEL_WRITE,
+    Permission.RUN_WRITE,
+    Permission.JOB_WRITE,
+    Permission.DEPLOYMENT_WRITE,
+    Permission.DEPLOYMENT_PRODUCTION,
+    Permission.LOG_READ,
+}
+_OWNER = _DEVELOPER | {Permission.PROJECT_ADMIN}
+
+ROLES: dict[ProjectRole, frozenset[Permission]] = {
+    ProjectRole.VIEWER: _VIEWER,
+    ProjectRole.DEVELOPER: _DEVELOPER,
+    ProjectRole.OWNER: _OWNER,
+}
+
+# What a running job may do in its project, and nothing else.
+JOB_PERMISSIONS = frozenset(
+    {
+        Permission.DATASET_READ,
+        Permission.JOB_READ,
+        Permission.JOB_REPORT,
+        Permission.MODEL_READ,
+        Permission.MODEL_WRITE,
+        Permission.RUN_READ,
+        Permission.RUN_WRITE,
+    }
+)
+
+MAY_CREATE_PROJECTS = frozenset({GlobalRole.ADMIN, GlobalRole.DEVELOPER})

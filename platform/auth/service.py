@@ -1,0 +1,190 @@
+"""The rules of accounts and sessions."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from ..kernel.clock import utc_now
+from ..kernel.errors import AuthenticationFailed
+from ..kernel.events import record
+from ..kernel.ids import new_id
+from ..kernel.security import TokenSigner, hash_password, hash_secret, new_secret, password_matches
+from ..kernel.settings import AuthSettings
+from .errors import EmailTaken, InvalidCredentials, SessionEnded, WeakPassword
+from .events import SessionRevoked
+from .models import AuthSession, RefreshToken, User
+from .permissions import GlobalRole
+from .schemas import AuthResponse, LoginCredentials, TokenValidation, UserRead, UserRegistration
+
+
+def register(
+    session: Session,
+    *,
+    data: UserRegistration,
+    signer: TokenSigner,
+    settings: AuthSettings,
+    role: GlobalRole = GlobalRole.DEVELOPER,
+) -> AuthResponse:
+    """Make an account and log it in.
+
+    Raises:
+        WeakPassword: If the password breaks a rule.
+        EmailTaken: If the email has an account.
+    """
+    _check_password(data.password, settings)
+    user = User(
+        id=new_id("usr"),
+        email=_normalised(data.email),
+        name=data.name,
+        role=role,
+        password_hash=hash_password(data.password),
+    )
+    try:
+        with session.begin_nested():
+            session.add(user)
+    except IntegrityError as error:
+        raise EmailTaken(f"The email {user.email} already has an account; log in instead.") from error
+    return _open_session(session, user=user, signer=signer, settings=settings)
+
+
+def login(
+    session: Session, *, credentials: LoginCredentials, signer: TokenSigner, settings: AuthSettings
+) -> AuthResponse:
+    """Open a session for a correct email and password.
+
+    Raises:
+        InvalidCredentials: If either is wrong or the account is disabled, in the same time.
+    """
+    user = find_user(session, credentials.email)
+    matches = password_matches(user.password_hash if user else None, credentials.password)
+    if user is None or not matches or user.disabled_at is not None:
+        raise InvalidCredentials
+    return _open_session(session, user=user, signer=signer, settings=settings)
+
+
+def find_user(session: Session, email: str) -> User | None:
+    """Return the account of this email, if any."""
+    return session.exec(select(User).where(User.email == _normalised(email))).one_or_none()
+
+
+def get_user(session: Session, user_id: str) -> User:
+    """Return the account of a logged-in user.
+
+    Raises:
+        SessionEnded: If the account is gone or disabled.
+    """
+    user = session.get(User, user_id)
+    if user is None or user.disabled_at is not None:
+        raise SessionEnded
+    return user
+
+
+def live_user(session: Session, *, user_id: str, session_id: str) -> User:
+    """Return the account behind a valid access token.
+
+    Raises:
+        SessionEnded: If the session was revoked, or the account is gone or disabled.
+    """
+    login_session = session.get(AuthSession, session_id)
+    if login_session is None or login_session.revoked_at is not None or login_session.user_id != user_id:
+        raise SessionEnded
+    return get_user(session, user_id)
+
+
+def rotate(session: Session, *, token: str, signer: TokenSigner, settings: AuthSettings) -> AuthResponse | None:
+    """Exchange a refresh token for a new pair; None means that it was used before and its session is now revoked.
+
+    The caller must let the transaction commit in both cases, so that the revocation stands.
+
+    Raises:
+        AuthenticationFailed: If the token is unknown or expired, or its session has ended.
+    """
+    now = utc_now()
+    row = session.exec(
+        select(RefreshToken).where(RefreshToken.secret_sha256 == hash_secret(token)).with_for_update()
+    ).one_or_none()
+    if row is None or row.expires_at is None or row.expires_at <= now:
+        raise AuthenticationFailed("The refresh token is unknown or has expired; log in again.")
+    login_session = session.get_one(AuthSession, row.session_id)
+    if login_session.revoked_at is not None:
+        raise SessionEnded
+    if row.used_at is not None:
+        revoke_session(session, login_session.id)
+        return None
+    row.used_at = now
+    user = get_user(session, login_session.user_id)
+    return _issue(session, user=user, session_id=login_session.id, signer=signer, settings=settings)
+
+
+def revoke_session(session: Session, session_id: str) -> None:
+    """End a session; its tokens are refused at once by the control plane."""
+    session.execute(update(AuthSession).where(col(AuthSession.id) == session_id).values(revoked_at=utc_now()))
+    record(session, SessionRevoked(session_id=session_id))
+
+
+def revoked_sessions(session: Session, settings: AuthSettings) -> dict[str, float]:
+    """Map revoked sessions that a living token may still name to the moment (Unix seconds) when none can."""
+    life = timedelta(seconds=settings.access_token_ttl_s)
+    rows = session.exec(
+        select(AuthSession.id, AuthSession.revoked_at).where(col(AuthSession.revoked_at) > utc_now() - life)
+    )
+    return {id_: (revoked_at + life).timestamp() for id_, revoked_at in rows if revoked_at is not None}
+
+
+def disabled_users(session: Session) -> list[str]:
+    """Return the ids of all disabled accounts."""
+    return list(session.exec(select(User.id).where(col(User.disabled_at).is_not(None)).order_by(User.id)))
+
+
+def validate_token(session: Session, *, token: str, signer: TokenSigner) -> TokenValidation:
+    """Say whether an access token would be accepted now, and if not, why."""
+    try:
+        claims = signer.verifier.claims(token)
+        live_user(session, user_id=claims.user_id, session_id=claims.session_id)
+    except AuthenticationFailed as refusal:
+        return TokenValidation(valid=False, reason=refusal.message)
+    return TokenValidation(
+        valid=True,
+        user_id=claims.user_id,
+        session_id=claims.session_id,
+        expires_at=datetime.fromtimestamp(claims.expires_at, UTC),
+    )
+
+
+def _open_session(session: Session, *, user: User, signer: TokenSigner, settings: AuthSettings) -> AuthResponse:
+    user.last_login_at = utc_now()
+    login_session = AuthSession(id=new_id("ses"), user_id=user.id)
+    session.add(user)
+    session.add(login_session)
+    session.flush()
+    return _issue(session, user=user, session_id=login_session.id, signer=signer, settings=settings)
+
+
+def _issue(
+    session: Session, *, user: User, session_id: str, signer: TokenSigner, settings: AuthSettings
+) -> AuthResponse:
+    now = utc_now()
+    secret = new_secret("rt")
+    expires_at = now + timedelta(seconds=settings.refresh_token_ttl_s)
+    session.add(
+        RefreshToken(id=new_id("rft"), session_id=session_id, secret_sha256=hash_secret(secret), expires_at=expires_at)
+    )
+    return AuthResponse(
+        user=UserRead.model_validate(user),
+        access_token=signer.access_token(user_id=user.id, session_id=session_id, now=now),
+        refresh_token=secret,
+        expires_in=settings.access_token_ttl_s,
+    )
+
+
+def _check_password(password: str, settings: AuthSettings) -> None:
+    if len(password) < settings.min_password_length:
+        raise WeakPassword(f"The password is too short: use at least {settings.min_password_length} characters.")
+    if len(set(password)) < 4:
+        raise WeakPassword("The password is too simple: use at least 4 different characters.")
+
+
+def _normalised(email: str) -> str:
+    return email.strip().casefold()

@@ -1,0 +1,1 @@
+"""Projects and their members: the walls between tenants."""

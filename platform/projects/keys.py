@@ -1,0 +1,57 @@
+"""Who may make, see and end the API keys of a project."""
+
+from sqlmodel import Session, col
+
+from ..auth import keys
+from ..auth.errors import KeyNotFound
+from ..auth.models import ApiKey
+from ..auth.permissions import Permission
+from ..auth.schemas import ApiKeyCreate, Principal
+from ..kernel.errors import PermissionDenied
+from ..kernel.pagination import Page, PageQuery, paginate
+from .errors import ProjectNotFound
+from .service import authorize, permissions_in, visible
+
+
+def create_key(session: Session, *, principal: Principal, data: ApiKeyCreate) -> tuple[ApiKey, str]:
+    """Make a key that may do no more than its maker.
+
+    Raises:
+        PermissionDenied: If the maker may not make keys, or lacks a right that the key asks for.
+    """
+    authorize(session, principal, data.project_id, Permission.KEY_WRITE)
+    held = permissions_in(session, principal, data.project_id)
+    asked = frozenset(data.permissions) if "*" not in data.permissions else principal.permissions
+    if asked is not None and (beyond := {str(right) for right in asked} - {str(right) for right in held}):
+        raise PermissionDenied(f"A key cannot hold rights that you lack: {', '.join(sorted(beyond))}.")
+    return keys.create_key(
+        session,
+        name=data.name,
+        project_id=data.project_id,
+        permissions=["*"] if asked is None else sorted(str(right) for right in asked),
+        created_by=principal.user_id,
+        expires_at=data.expires_at,
+    )
+
+
+def list_keys(session: Session, *, principal: Principal, query: PageQuery, project_id: str | None) -> Page[ApiKey]:
+    """Return the keys that the caller may manage, without those of jobs."""
+    filters = [visible(principal, col(ApiKey.project_id), Permission.KEY_WRITE), col(ApiKey.job_id).is_(None)]
+    if project_id is not None:
+        filters.append(col(ApiKey.project_id) == project_id)
+    return paginate(session, ApiKey, query, *filters)
+
+
+def get_key(session: Session, *, principal: Principal, key_id: str) -> ApiKey:
+    """Return a key that the caller may manage.
+
+    Raises:
+        KeyNotFound: If it does not exist, or not for this caller.
+        PermissionDenied: If the caller may not manage keys of the project.
+    """
+    key = keys.get_key(session, key_id)
+    try:
+        authorize(session, principal, key.project_id, Permission.KEY_WRITE)
+    except ProjectNotFound as error:
+        raise KeyNotFound(f"There is no API key {key_id}.") from error
+    return key

@@ -1,0 +1,40 @@
+"""Routes of API keys: here and not in ``auth``, because a key's rights are those of its project."""
+
+from fastapi import APIRouter
+
+from ..auth import keys
+from ..auth.deps import CurrentPrincipal
+from ..auth.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyRead
+from ..kernel.deps import DbSession, Paging
+from ..kernel.pagination import Page
+from . import keys as project_keys
+
+router = APIRouter(prefix="/api-keys", tags=["auth"])
+
+
+@router.post("", status_code=201)
+def create_api_key(data: ApiKeyCreate, session: DbSession, principal: CurrentPrincipal) -> ApiKeyCreated:
+    """Make a key; its secret is in this answer and nowhere else."""
+    key, secret = project_keys.create_key(session, principal=principal, data=data)
+    return ApiKeyCreated(**ApiKeyRead.model_validate(key).model_dump(), key=secret)
+
+
+@router.get("")
+def list_api_keys(
+    session: DbSession, principal: CurrentPrincipal, query: Paging, project_id: str | None = None
+) -> Page[ApiKeyRead]:
+    """List the keys of the caller's projects."""
+    page = project_keys.list_keys(session, principal=principal, query=query, project_id=project_id)
+    return page.map(ApiKeyRead.model_validate)
+
+
+@router.get("/{key_id}")
+def get_api_key(key_id: str, session: DbSession, principal: CurrentPrincipal) -> ApiKeyRead:
+    """Return one key without its secret."""
+    return ApiKeyRead.model_validate(project_keys.get_key(session, principal=principal, key_id=key_id))
+
+
+@router.delete("/{key_id}", status_code=204)
+def revoke_api_key(key_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
+    """End a key."""
+    keys.revoke_key(session, project_keys.get_key(session, principal=principal, key_id=key_id))

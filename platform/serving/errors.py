@@ -1,0 +1,109 @@
+"""What the data plane refuses or fails at."""
+
+from typing import ClassVar
+
+from ..kernel.errors import (
+    AuthenticationFailed,
+    ErrorType,
+    ExternalServiceError,
+    InternalError,
+    NotFound,
+    RaymillError,
+    ValidationFailed,
+)
+
+
+class RouteNotFound(NotFound):
+    """Raised when nothing is served at the path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"Nothing is served at {path}; the API is documented at /api/docs.")
+
+
+class EndpointNotFound(NotFound):
+    """Raised when the endpoint does not exist for this principal."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no endpoint {name!r}; its name is <project>.<deployment>, or ….staging.")
+
+
+class RevisionNotFound(NotFound):
+    """Raised when the endpoint has no such revision."""
+
+    def __init__(self, name: str, number: str) -> None:
+        super().__init__(f"The endpoint {name!r} serves no revision {number!r}.")
+
+
+class MethodNotAllowed(ValidationFailed):
+    """Raised when the path exists and does not answer this method."""
+
+    status = 405
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"The method {method} is not allowed here; use {allowed}.", details={"allowed": allowed})
+        self._allowed = allowed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Name the allowed method, as RFC 9110 section 15.5.6 demands."""
+        return {"Allow": self._allowed}
+
+
+class CredentialMissing(AuthenticationFailed):
+    """Raised when the request carries no credential."""
+
+    def __init__(self) -> None:
+        super().__init__("Send 'Authorization: Bearer <token or API key>' or 'X-API-Key: <API key>'.")
+
+
+class CredentialRefused(AuthenticationFailed):
+    """Raised when the credential is unknown, expired or revoked."""
+
+    def __init__(self) -> None:
+        super().__init__("The credential is not valid, has expired or was revoked; log in again or make a new API key.")
+
+
+class InputRefused(ValidationFailed):
+    """Raised when an input tensor does not fit the signature; names the input."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Input {name!r}: {reason}", details={"input": name})
+
+
+class RequestRefused(ValidationFailed):
+    """Raised when the body is JSON and not a request of this protocol."""
+
+
+class ModelUnavailable(ExternalServiceError):
+    """Raised when the model of a revision cannot be loaded now."""
+
+
+class ModelBroken(ExternalServiceError):
+    """Raised when the artifact is not a model that this platform can serve."""
+
+
+class ModelFailed(ValidationFailed):
+    """Raised when the model itself refuses the input while it runs."""
+
+
+class RequestTimedOut(ExternalServiceError):
+    """Raised when the answer was not ready within the endpoint's time limit."""
+
+    status = 504
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The answer was not ready within {seconds:g} s; send less per request or raise timeout_s.")
+
+
+class DocumentForged(InternalError):
+    """Raised when a published document does not carry the platform's signature."""
+
+
+class ClientGone(RaymillError):
+    """Raised when the client hung up before it had sent its whole body; nobody hears the answer."""
+
+    status: ClassVar[int] = 499
+    type: ClassVar[ErrorType] = ErrorType.VALIDATION_ERROR
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection before the whole body had arrived.")

@@ -1,0 +1,84 @@
+"""The routing table: one small document per endpoint, compiled and signed by the control plane.
+
+Fields that a reader does not know are ignored, so that a newer control plane can talk to older model servers.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+Label = str | int | float | bool
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TensorSpec(_Part):
+    """One tensor of a model: -1 in the shape stands for any size."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] | None = None
+
+
+class Signature(_Part):
+    """What a model takes and gives; ``labels`` name the columns of its first output."""
+
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    labels: tuple[Label, ...] | None = None
+
+
+class Revision(_Part):
+    """An immutable artifact that an endpoint may answer with."""
+
+    number: int = Field(ge=1)
+    format: str
+    uri: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+    signature: Signature
+
+
+class AccessPolicy(_Part):
+    """Who may invoke: with ``project`` the members and keys that the project's grants name."""
+
+    policy: Literal["project"] = "project"
+
+
+class LogPolicy(_Part):
+    """What the inference log keeps: one row per request, payloads for a share of them."""
+
+    sample_rate: float = Field(1.0, ge=0, le=1, description="Share of requests whose payloads are kept")
+    payloads: bool = Field(False, description="Keep inputs and outputs of the sampled requests")
+
+
+class EndpointDocument(_Part):
+    """Everything that a model server must know to answer for one endpoint."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    key: str = Field(description="Name in the URL: <project>.<name> or <project>.<name>.staging")
+    version: int = Field(ge=1)
+    endpoint_id: str = Field(description="Id of the deployment")
+    project_id: str
+    revisions: tuple[Revision, ...] = Field(min_length=1)
+    traffic: dict[int, int] = Field(description="Percentage by revision number; sums to 100")
+    sticky_header: str | None = Field(None, description="Request header whose value decides the revision")
+    access: AccessPolicy = AccessPolicy()
+    rate_limit: None = None
+    timeout_s: float = Field(30.0, gt=0)
+    log: LogPolicy = LogPolicy()
+
+    @model_validator(mode="after")
+    def _check_traffic(self) -> Self:
+        known = {revision.number for revision in self.revisions}
+        if unknown := set(self.traffic) - known:
+            raise ValueError(f"traffic names revisions that are not there: {sorted(unknown)}")
+        if any(weight < 0 for weight in self.traffic.values()) or sum(self.traffic.values()) != 100:
+            raise ValueError("traffic weights must not be negative and must sum to 100")
+        return self
