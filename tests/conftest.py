@@ -1,14 +1,25 @@
-"""Fixtures of the whole suite."""
+"""Fixtures of the whole suite: one PostgreSQL and one Valkey per run, rows and keys deleted between tests."""
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlmodel import Session, SQLModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from servers import start_databases  # noqa: E402
+from factories import Tenant, make_tenant
+from raymill.gateway.app import create_app
+from raymill.kernel import migrate
+from raymill.kernel.resources import Resources
+from raymill.kernel.security import make_keys
+from raymill.kernel.settings import DatabaseSettings, RedisSettings, Settings
+from servers import start_databases
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +32,78 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
 
 @pytest.fixture(scope="session")
 def database_url(databases: tuple[str, str]) -> str:
-    """URL of an empty PostgreSQL database."""
+    """URL of a PostgreSQL database."""
     return databases[0]
 
 
 @pytest.fixture(scope="session")
 def redis_url(databases: tuple[str, str]) -> str:
-    """URL of an empty Valkey."""
+    """URL of a Valkey."""
     return databases[1]
+
+
+@pytest.fixture(scope="session")
+def migrated_url(database_url: str) -> str:
+    """URL of a database with the platform's schema."""
+    migrate.upgrade(Settings(database=DatabaseSettings(url=SecretStr(database_url))))
+    return database_url
+
+
+@pytest.fixture(scope="session")
+def _truncate() -> str:
+    tables = ", ".join(f'"{table.name}"' for table in SQLModel.metadata.sorted_tables)
+    return f"TRUNCATE {tables} CASCADE"
+
+
+@pytest.fixture
+def settings(migrated_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of a platform with a home of its own."""
+    return Settings(
+        home=tmp_path,
+        database=DatabaseSettings(url=SecretStr(migrated_url)),
+        redis=RedisSettings(url=SecretStr(redis_url)),
+    )
+
+
+@pytest.fixture
+def resources(settings: Settings, _truncate: str) -> Iterator[Resources]:
+    """Open connections to empty databases."""
+    make_keys(settings.keys_dir)
+    opened = Resources.open(settings)
+    yield opened
+    opened.cache.flushall()
+    with opened.database.engine.begin() as connection:
+        connection.execute(text(_truncate))
+    opened.close()
+
+
+@pytest.fixture
+def session(resources: Resources) -> Iterator[Session]:
+    """Open a session that commits when the test ends well."""
+    with resources.session() as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(resources: Resources) -> FastAPI:
+    """Return the control plane."""
+    return create_app(resources)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """Call the control plane without a login; a crash is an answer here, not an exception."""
+    with TestClient(app, raise_server_exceptions=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def alice(client: TestClient) -> Tenant:
+    """Return a user with a project of her own."""
+    return make_tenant(client, "alice")
+
+
+@pytest.fixture
+def bob(client: TestClient) -> Tenant:
+    """Return another user with another project."""
+    return make_tenant(client, "bob")

@@ -177,7 +177,7 @@ class Exchange:
         return length is not None and length > self._limit
 
     async def run(self, app: ASGIApp) -> None:
-        """Run the app; answer in its place when the body grows too large or it fails before it answers."""
+        """Run the app; answer in its place when the body grows too large or no answer comes out of it."""
         receive = self._receive if self._length() is not None else self._counted
         try:
             await app(self._scope, receive, self._guarded)
@@ -186,9 +186,10 @@ class Exchange:
                 if self._started or isinstance(error, asyncio.CancelledError):
                     raise
                 log.exception("The app failed before it answered", extra={"request_id": self._request_id})
-                await self.refuse(500)
         if self._too_large:
             await self.refuse_body()
+        elif not self._started:
+            await self.refuse(500)
 
     async def refuse(self, status: int, original: Message | None = None, *, more_body: bool = False) -> None:
         """Send the edge's own answer in the app's place."""

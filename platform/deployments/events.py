@@ -5,14 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DeploymentChanged:
-    """A deployment was made or has a new revision."""
-
-    deployment_id: str
-
-
-@dataclass(frozen=True)
-class DeploymentDeleted:
-    """A deployment is gone; its endpoint must answer 404."""
+    """A deployment was made, changed or deleted; its endpoint answers other than before."""
 
     deployment_id: str
     project_id: str
+    endpoint_key: str

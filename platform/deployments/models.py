@@ -3,15 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Sequence, UniqueConstraint
+from sqlalchemy import BigInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from ..kernel.db import Table, document, moment
 from .schemas import DeploymentStatus, Tier
-
-# One sequence for all documents: a later version always holds a later state.
-publication_version = Sequence("publication_version", metadata=SQLModel.metadata, data_type=BigInteger)
-
 
 class Deployment(Table, table=True):
     """A name under which a project serves a model in one environment."""
@@ -19,15 +15,18 @@ class Deployment(Table, table=True):
     __tablename__ = "deployment"
     __table_args__ = (UniqueConstraint("project_id", "name", "environment"),)
 
-    project_id: str = Field(foreign_key="project.id", index=True, ondelete="CASCADE")
+    project_id: str = Field(foreign_key="project.id", index=True)
     name: str
     environment: str
+    endpoint_key: str = Field(unique=True)
     tier: str = Tier.SERVERLESS
     model_id: str = Field(foreign_key="registered_model.id", index=True)
     traffic: dict[str, int] = document()
     status: str = Field(default=DeploymentStatus.DEPLOYING, index=True)
     reason: str | None = None
     replicas: int = 0
+    # The document that holds this state; None from a change until its publication.
+    published_version: int | None = Field(default=None, sa_type=BigInteger)
     created_by: str
     updated_at: datetime = moment()
 
@@ -38,7 +37,7 @@ class Revision(Table, table=True):
     __tablename__ = "revision"
     __table_args__ = (UniqueConstraint("deployment_id", "number"),)
 
-    project_id: str = Field(foreign_key="project.id", index=True, ondelete="CASCADE")
+    project_id: str = Field(foreign_key="project.id", index=True)
     deployment_id: str = Field(foreign_key="deployment.id", index=True, ondelete="CASCADE")
     number: int
     model_version_id: str = Field(foreign_key="model_version.id", index=True)
@@ -51,16 +50,20 @@ class Revision(Table, table=True):
 
 
 class Publication(SQLModel, table=True):
-    """The last version of one document for the data plane, signed as it travels."""
+    """The last version of one document for the data plane, sealed as it travels.
+
+    Versions are milliseconds of the Unix time, or one more than the last where that is higher: they grow even over a
+    database that was restored from a backup.
+    """
 
     __tablename__ = "publication"
 
     kind: str = Field(primary_key=True)
     key: str = Field(primary_key=True)
-    source_id: str = Field(index=True)
+    project_id: str = Field(default="", description="Project that the document was compiled for; empty for all")
     version: int = Field(default=0, sa_type=BigInteger)
     state_sha256: str = ""
-    deleted: bool = False
-    signed: bytes = b""
+    signed_by: str = Field(default="", description="Id of the public key that verifies the document")
+    envelope: bytes = b""
     stored_version: int = Field(default=0, sa_type=BigInteger)
     published_at: datetime = moment()

@@ -1,143 +1,18 @@
-"""One Ray cluster with the real HAProxy behind the wrapper, shared by the tests of the edge."""
+"""Fixtures of the tests of compute."""
 
-import os
-import secrets
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
-import httpx
-import psutil
 import pytest
 
-from raymill.compute.haproxy.install import install_wrapper
-from raymill.compute.serve_environment import serve_environment, serve_http_options
-from raymill.kernel.settings import HttpSettings, RaySettings, Settings
+sys.path.insert(0, str(Path(__file__).parent))
 
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class EdgeCluster:
-    """A running cluster and what a test asks of it."""
-
-    settings: Settings
-    session: int
-
-    @property
-    def url(self) -> str:
-        return self.settings.http.base_url
-
-    def processes(self) -> list[psutil.Process]:
-        """The processes of the cluster: all of its session."""
-        return [process for process in psutil.process_iter() if _session_of(process) == self.session]
-
-    def haproxies(self) -> list[psutil.Process]:
-        return [process for process in self.processes() if process.name() == "haproxy"]
-
-
-def _session_of(process: psutil.Process) -> int | None:
-    try:
-        return os.getsid(process.pid)
-    except ProcessLookupError:
-        return None
-
-
-def until(probe: Callable[[], T], deadline_s: float = 10.0) -> T:
-    """Return the first true result of the probe; its network errors count as false until the deadline."""
-    deadline = time.monotonic() + deadline_s
-    while True:
-        try:
-            result = probe()
-        except httpx.TransportError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            if result or time.monotonic() > deadline:
-                assert result, f"not true within {deadline_s} s"
-                return result
-        time.sleep(0.05)
+from edge_cluster import EdgeCluster, running_cluster
 
 
 @pytest.fixture(scope="session")
 def edge_cluster() -> Iterator[EdgeCluster]:
-    """A cluster with the test apps at /api and /narrow."""
-    home = Path(tempfile.mkdtemp(prefix="h-edge-", dir="/tmp"))
-    settings = _settings(home)
-    token = secrets.token_hex(32)
-    head = _start_ray(settings, token)
-    cluster = EdgeCluster(settings, head.pid)
-    try:
-        _deploy(settings, token)
+    """One cluster for all tests of the edge."""
+    with running_cluster() as cluster:
         yield cluster
-    finally:
-        _end(cluster)
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _settings(home: Path) -> Settings:
-    names = ("port", "grpc_port", "stats_port", "fallback_port", "fallback_grpc_port", "metrics_port")
-    ray_names = ("gcs_port", "dashboard_port", "dashboard_agent_port", "client_port")
-    ports = _free_ports(len(names) + len(ray_names))
-    http = HttpSettings(**dict(zip(names, ports, strict=False)), replica_ports=(31100, 31199))
-    return Settings(home=home, http=http, ray=RaySettings(**dict(zip(ray_names, ports[len(names) :], strict=True))))
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
-
-
-def _start_ray(settings: Settings, token: str) -> subprocess.Popen[bytes]:
-    install_wrapper(settings)
-    ray = settings.ray
-    command = [
-        *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"),
-        *("--num-cpus=2", "--object-store-memory=100000000", "--include-log-monitor=false"),
-        *("--node-ip-address=127.0.0.1", f"--temp-dir={settings.home / 'r'}", f"--port={ray.gcs_port}"),
-        *(f"--dashboard-port={ray.dashboard_port}", f"--ray-client-server-port={ray.client_port}"),
-        f"--dashboard-agent-listen-port={ray.dashboard_agent_port}",
-    ]
-    environment = os.environ | serve_environment(settings)
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "PYTHONPATH": str(Path(__file__).parent)}
-    with (settings.home / "ray.log").open("wb") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-
-def _deploy(settings: Settings, token: str) -> None:
-    names = {"edge": ("/api", "edge_app:wide"), "narrow": ("/narrow", "edge_app:narrow")}
-    config = {
-        "http_options": serve_http_options(settings),
-        "applications": [
-            {"name": name, "route_prefix": prefix, "import_path": path} for name, (prefix, path) in names.items()
-        ],
-    }
-    dashboard = httpx.Client(
-        base_url=f"http://127.0.0.1:{settings.ray.dashboard_port}",
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=60,
-    )
-    until(lambda: dashboard.get("/api/version").is_success, 60)
-    assert dashboard.put("/api/serve/applications/", json=config).is_success
-    for prefix, _ in names.values():
-        until(lambda prefix=prefix: httpx.get(f"{settings.http.base_url}{prefix}/who").is_success, 90)
-
-
-def _end(cluster: EdgeCluster) -> None:
-    for process in cluster.processes():
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
-    until(lambda: not [process for process in cluster.processes() if process.status() != psutil.STATUS_ZOMBIE])

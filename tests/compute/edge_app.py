@@ -30,11 +30,15 @@ class EdgeApp:
         await handler.get(name, self.upload if scope["method"] == "PUT" else self.who)(scope, receive, send)
 
     async def who(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await answer(send, self.state() | {
-            "client": list(scope["client"]),
-            "headers": [[name.decode(), value.decode()] for name, value in scope["headers"]],
-            "request_id": scope["state"]["request_id"],
-        })
+        await answer(
+            send,
+            self.state()
+            | {
+                "client": list(scope["client"]),
+                "headers": [[name.decode(), value.decode()] for name, value in scope["headers"]],
+                "request_id": scope["state"]["request_id"],
+            },
+        )
 
     def state(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "cancelled": self.cancelled, "running": self.running, "rss_peak": self.rss_peak}

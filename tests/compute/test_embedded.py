@@ -1,7 +1,7 @@
 """The embedded servers, each for real."""
 
-import pytest
 import psycopg
+import pytest
 import redis
 
 pytestmark = pytest.mark.integration

@@ -1,7 +1,7 @@
 """The Ray head that `raymill up` starts: one node on loopback with token authentication.
 
-`ray start --block` leads a session of its own, so the GCS, the raylet, the dashboard, Serve's replicas and HAProxy can be
-found by session id. Drivers of Ray jobs lead their own sessions; those carry a mark in their environment.
+`ray start --block` leads a session of its own, so the GCS, the raylet, the dashboard, Serve's replicas and HAProxy can
+be found by session id. Drivers of Ray jobs lead their own sessions; those carry a mark in their environment.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ from ..serve_environment import serve_environment
 from . import processes
 from .errors import PortTaken, StartFailed, StopFailed
 
-MARK = "RAYMILL_HEAD"
+# Not a RAYMILL_ name: those are settings, and jobs get them blanked.
+MARK = "_RAYMILL_HEAD"
 START_TIMEOUT_S = 60.0
 JOB_GRACE_S = 6.0
 GRACE_S = 5.0
@@ -73,9 +74,11 @@ class EmbeddedRay:
         state = processes.read_state(self._state_path)
         if not state:
             return []
-        found = [one for one in psutil.process_iter() if _belongs(one, state["pid"], state["mark"])]
-        own = {os.getpid(), *(one.pid for one in psutil.Process().parents())}
-        return [one for one in found if one.pid not in own and processes.is_alive(one)]
+        everything = [one for one in psutil.process_iter(["ppid"]) if processes.is_alive(one)]
+        found = {one.pid for one in everything if _belongs(one, state["pid"], state["mark"])}
+        found |= _descendants(found, everything)
+        found -= {os.getpid(), *(one.pid for one in psutil.Process().parents())}
+        return [one for one in everything if one.pid in found]
 
     def start(self) -> None:
         """Start the head unless it runs and answers.
@@ -236,6 +239,15 @@ def _belongs(process: psutil.Process, session: int, mark: str) -> bool:
         return os.getsid(process.pid) == session or process.environ().get(MARK) == mark
     except (ProcessLookupError, PermissionError, psutil.Error):
         return False
+
+
+def _descendants(roots: set[int], everything: list[psutil.Process]) -> set[int]:
+    found: set[int] = set()
+    layer = roots
+    while layer:
+        layer = {one.pid for one in everything if one.info["ppid"] in layer} - found - roots
+        found |= layer
+    return found
 
 
 def _path_with_scripts(path: str) -> str:

@@ -1,0 +1,1 @@
+"""The command `raymill`: one file per noun, loaded only when its command runs."""

@@ -1,0 +1,97 @@
+"""The entry point of `raymill`: a table of commands, each loaded when it is called.
+
+Importing this module costs typer alone. To add a noun, write a file with a `typer.Typer` named `app` (for several
+commands) or with a function (for one), and add its line to `COMMANDS`.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command lives and what `raymill --help` says about it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "up": Entry("lifecycle", "up", "Start the platform, or what is missing of it."),
+    "down": Entry("lifecycle", "down", "Stop the platform; the data stays."),
+    "status": Entry("lifecycle", "status", "Show each part and each application."),
+    "logs": Entry("logs", "logs", "Print the logs of a part or of an application."),
+    "env": Entry("lifecycle", "env", "Print what Ray's own tools need to reach the cluster."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose overview comes from the table; the module of a command is imported when that command is called."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = {name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the called command and put the real one in the place of its line."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name else command, rest
+
+
+def load(name: str) -> Any:
+    """Import the module of a command and return the command."""
+    entry = COMMANDS[name]
+    target = getattr(importlib.import_module(f".{entry.module}", __package__), entry.attribute)
+    if isinstance(target, typer.Typer):
+        return typer.main.get_group(target)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name)(target)
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A self-hosted AI platform that runs as serverless functions on one Ray cluster.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one sentence on stderr and exit code 1."""
+    try:
+        app(prog_name="raymill")
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        typer.echo(f"raymill: {sentence}", err=True)
+        sys.exit(1)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What the operator reads for a failure that somebody foresaw; None for a fault of ours."""
+    message = getattr(error, "message", None)
+    if isinstance(message, str):
+        return message
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}."
+    if type(error).__name__ in {"ValidationError", "SettingsError"}:
+        return f"The settings are not valid: {' '.join(str(error).split())}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

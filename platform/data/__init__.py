@@ -1,0 +1,1 @@
+"""Datasets: tables that are uploaded once, kept as Parquet in numbered versions, and described."""

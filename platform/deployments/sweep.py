@@ -1,0 +1,133 @@
+"""The repair of what publishing lost: a dead process, an empty or older Valkey, a model server that was slow."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from ..kernel.cache import CacheUnavailable
+from ..kernel.resources import Resources
+from ..serving import channel
+from ..serving.copies import store_copy
+from ..serving.documents import SealedDocument, read_envelope
+from .models import Deployment, Publication
+from .publisher import Subject, announce, commit, key_id, mark_ready
+from .schemas import DeploymentStatus
+
+log = structlog.get_logger("raymill.deployments")
+
+_NO_SERVER = "No model server is running; the endpoint answers as soon as one is."
+_NOT_EVERYWHERE = "Not every model server follows the latest change yet."
+
+
+@dataclass(frozen=True)
+class Known:
+    """A publication without its content, as the sweep compares it."""
+
+    subject: Subject
+    version: int
+    stored_version: int
+    signed_by: str
+
+    @property
+    def name(self) -> str:
+        """The document's name across kinds."""
+        return f"{self.subject.kind}:{self.subject.key}"
+
+
+def sweep(resources: Resources) -> None:
+    """Close the gap between what was committed and what the model servers can read; cheap when there is none.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+        CacheUnavailable: If Valkey does not answer; the object store is then up to date all the same.
+    """
+    resources.redeliver()
+    known = _reseal(resources, _known(resources))
+    _store(resources, known)
+    _republish(resources, known)
+    _settle(resources)
+
+
+def _known(resources: Resources) -> list[Known]:
+    columns = (
+        Publication.kind,
+        Publication.key,
+        Publication.project_id,
+        Publication.version,
+        Publication.stored_version,
+        Publication.signed_by,
+    )
+    with resources.database.session() as session:
+        rows = session.execute(select(*columns)).all()  # type: ignore[call-overload]
+    return [Known(Subject(*row[:3]), *row[3:]) for row in rows]
+
+
+def _reseal(resources: Resources, known: list[Known]) -> list[Known]:
+    """Sign again what carries the signature of a key that was replaced."""
+    current = key_id(resources.signer)
+    stale = [each for each in known if each.signed_by != current]
+    for each in stale:
+        commit(resources, each.subject)
+    return _known(resources) if stale else known
+
+
+def _store(resources: Resources, known: Iterable[Known]) -> None:
+    """Copy to the object store what it lacks; one writer, the holder of the lease, so no older copy comes last."""
+    for each in known:
+        if each.stored_version < each.version:
+            sealed = _sealed(resources, each.subject)
+            store_copy(resources.store, sealed)
+            with resources.database.session() as session:
+                session.execute(_row(each.subject).values(stored_version=sealed.version))
+
+
+def _republish(resources: Resources, known: Iterable[Known]) -> None:
+    held = channel.published_versions(resources.cache)
+    for each in known:
+        found = held.get(each.name, 0)
+        if found > each.version:
+            # The database is older than Valkey: it was restored from a backup.
+            channel.publish(resources.cache, commit(resources, each.subject, above=found))
+        elif found < each.version:
+            channel.publish(resources.cache, _sealed(resources, each.subject))
+
+
+def _settle(resources: Resources) -> None:
+    """Mark deployments ready whose change has arrived, remind model servers of the others, count the replicas."""
+    servers = len(channel.live_servers(resources.cache))
+    with resources.database.session() as session:
+        waiting = _deploying(session)
+        ready = col(Deployment.status) == DeploymentStatus.READY
+        session.execute(update(Deployment).where(ready, col(Deployment.replicas) != servers).values(replicas=servers))
+    for subject in waiting:
+        sealed = _sealed(resources, subject)
+        if announce(resources, sealed, timeout_s=0):
+            mark_ready(resources, sealed)
+        else:
+            _explain(resources, subject, _NOT_EVERYWHERE if servers else _NO_SERVER)
+
+
+def _deploying(session: Session) -> list[Subject]:
+    waiting = select(Deployment.endpoint_key, Deployment.project_id).where(
+        Deployment.status == DeploymentStatus.DEPLOYING, col(Deployment.published_version).is_not(None)
+    )
+    return [Subject("endpoint", key, project_id) for key, project_id in session.exec(waiting)]
+
+
+def _explain(resources: Resources, subject: Subject, reason: str) -> None:
+    waiting = (
+        col(Deployment.endpoint_key) == subject.key,
+        col(Deployment.status) == DeploymentStatus.DEPLOYING,
+        col(Deployment.reason).is_distinct_from(reason),
+    )
+    with resources.database.session() as session:
+        session.execute(update(Deployment).where(*waiting).values(reason=reason))
+
+
+def _sealed(resources: Resources, subject: Subject) -> SealedDocument:
+    with resources.database.session() as session:
+        row = session.get_one(Publication, (subject.kind, subject.key))
+        return read_envelope(row.envelope)

@@ -1,0 +1,51 @@
+"""What can go wrong with models and their versions."""
+
+from ..kernel.errors import Conflict, NotFound, UnsupportedMedia, ValidationFailed
+
+
+class ModelNotFound(NotFound):
+    """Raised when the model does not exist, or not for this principal."""
+
+
+class VersionNotFound(NotFound):
+    """Raised when the model has no such version."""
+
+
+class ArtifactNotFound(NotFound):
+    """Raised when the version has no such artifact."""
+
+
+class ModelNameTaken(Conflict):
+    """Raised when another model of the project has the name."""
+
+
+class VersionNotDraft(Conflict):
+    """Raised when a version that takes no more changes is changed."""
+
+
+class VersionPinned(Conflict):
+    """Raised when a version that something serves or needs is deleted; names the owners."""
+
+
+class ModelInUse(Conflict):
+    """Raised when something that is kept refers to the model or version."""
+
+
+class VersionNotServable(Conflict):
+    """Raised when a version is not ready, or has no artifact that the serverless pool may load."""
+
+
+class BadArtifactPath(ValidationFailed):
+    """Raised when an artifact's path is not a plain relative one."""
+
+
+class BadOnnx(ValidationFailed):
+    """Raised when a file is not an ONNX graph that can be served."""
+
+
+class BadSignature(ValidationFailed):
+    """Raised when the given signature contradicts the ONNX graph, or is missing and cannot be read."""
+
+
+class NotAnOnnxFile(UnsupportedMedia):
+    """Raised when the imported file is not named ``*.onnx``."""

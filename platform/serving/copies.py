@@ -1,0 +1,61 @@
+"""Copies of the published documents that outlive Valkey: in the object store, and on each node's own disk."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from ..kernel.storage import ObjectStore
+from .documents import SealedDocument, read_envelope
+from .errors import DocumentForged
+
+log = structlog.get_logger(__name__)
+
+_FOLDER = ".serving"
+_READERS = 16
+
+
+def store_copy(store: ObjectStore, sealed: SealedDocument) -> None:
+    """Keep a published document in the object store, where new servers look when Valkey is empty or away."""
+    store.put_document(f"{_FOLDER}/{sealed.kind}/{sealed.key}.json", sealed.to_bytes())
+
+
+def stored_copies(store: ObjectStore) -> list[bytes]:
+    """Return the envelopes that the object store holds."""
+    uris = [uri for uri in store.list_documents(_FOLDER) if uri.endswith(".json")]
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(store.get_document, uris))
+
+
+class DiskCopies:
+    """A node's last known documents, below ``$RAYMILL_HOME/serving``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read_all(self) -> list[bytes]:
+        """Return the envelopes on this disk."""
+        return [path.read_bytes() for path in sorted(self._folder.glob("*/*.json"))]
+
+    def keep(self, sealed: SealedDocument) -> None:
+        """Write a document unless this disk holds a later one; readers never see half of it."""
+        path = self._folder / sealed.kind / f"{sealed.key}.json"
+        if self._version_at(path) >= sealed.version:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            temporary.write_bytes(sealed.to_bytes())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _version_at(self, path: Path) -> int:
+        try:
+            return read_envelope(path.read_bytes()).version
+        except FileNotFoundError:
+            return 0
+        except DocumentForged:
+            log.warning("damaged_copy_replaced", path=str(path))
+            return 0

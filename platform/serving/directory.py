@@ -1,0 +1,130 @@
+"""What one model server knows: endpoints, grants and revocations, compiled for the request path and held in memory."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import accumulate
+
+from .documents import Document, Tombstone
+from .errors import RevisionNotFound
+from .grants import EVERYTHING, INVOKE, KeyGrant, ProjectGrants, Revocations
+from .table import EndpointDocument, Revision
+
+
+class Route:
+    """One revision of one endpoint, with what the request path needs at hand."""
+
+    __slots__ = ("endpoint_id", "meter", "number", "revision", "signature", "version", "version_header")
+
+    def __init__(self, document: EndpointDocument, revision: Revision) -> None:
+        self.endpoint_id = document.endpoint_id
+        self.revision = revision
+        self.signature = revision.signature
+        self.number = revision.number
+        self.version = str(revision.number)
+        self.version_header = (b"x-raymill-revision", self.version.encode())
+        #: Name under which the live metrics count this revision.
+        self.meter = (document.endpoint_id, revision.number)
+
+
+class Endpoint:
+    """One endpoint: its document, its revisions, and who gets which."""
+
+    __slots__ = ("_bounds", "_only", "_salt", "_weighted", "document", "name", "project_id", "routes", "sticky_header")
+
+    def __init__(self, document: EndpointDocument) -> None:
+        self.document = document
+        self.name = document.key
+        self.project_id = document.project_id
+        self.routes = {str(revision.number): Route(document, revision) for revision in document.revisions}
+        self.sticky_header = document.sticky_header.lower().encode() if document.sticky_header else None
+        weights = {number: weight for number, weight in sorted(document.traffic.items()) if weight}
+        self._weighted = [self.routes[str(number)] for number in weights]
+        self._bounds = list(accumulate(weights.values()))
+        self._only = self._weighted[0] if len(self._weighted) == 1 else None
+        self._salt = document.endpoint_id.encode()[-16:]
+
+    def pick(self, key: bytes) -> Route:
+        """Choose the revision for a request or sticky key; the same key always gets the same one."""
+        if self._only is not None:
+            return self._only
+        digest = blake2b(key, digest_size=8, salt=self._salt).digest()
+        return self._weighted[bisect_right(self._bounds, int.from_bytes(digest) % 100)]
+
+    def route(self, number: str) -> Route:
+        """Return the revision that the client named.
+
+        Raises:
+            RevisionNotFound: If the endpoint has none of this number.
+        """
+        try:
+            return self.routes[number]
+        except KeyError:
+            raise RevisionNotFound(self.name, number) from None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """An API key that some project grants."""
+
+    id: str
+    project_id: str
+    may_invoke: bool
+    expires_at: float | None
+
+
+class Directory:
+    """The compiled state of all documents; changed only on the event loop, read without locks."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        self.members: dict[str, dict[str, bool]] = {}
+        self.keys: dict[str, KnownKey] = {}
+        self.revoked_sessions: frozenset[str] = frozenset()
+        self.disabled_users: frozenset[str] = frozenset()
+        self._versions: dict[str, int] = {}
+
+    def version_of(self, name: str) -> int:
+        """Return the version held of the document ``<kind>:<key>``, 0 if none."""
+        return self._versions.get(name, 0)
+
+    def apply(self, document: Document) -> bool:
+        """Take a document over unless a later version is held; return whether it was."""
+        name = f"{document.kind}:{document.key}"
+        if document.version <= self.version_of(name):
+            return False
+        match document:
+            case EndpointDocument():
+                self.endpoints[document.key] = Endpoint(document)
+            case ProjectGrants():
+                self._grant(document.project_id, document)
+            case Revocations():
+                self.revoked_sessions, self.disabled_users = frozenset(document.sessions), document.users
+            case Tombstone():
+                self._bury(document)
+        self._versions[name] = document.version
+        return True
+
+    def _bury(self, document: Tombstone) -> None:
+        if document.kind == "endpoint":
+            self.endpoints.pop(document.key, None)
+        elif document.kind == "grants":
+            self._grant(document.key, None)
+
+    def _grant(self, project_id: str, grants: ProjectGrants | None) -> None:
+        for digest in [digest for digest, key in self.keys.items() if key.project_id == project_id]:
+            del self.keys[digest]
+        self.members.pop(project_id, None)
+        if grants is None:
+            return
+        self.members[project_id] = {user: _may_invoke(rights) for user, rights in grants.members.items()}
+        self.keys |= {digest: _known(project_id, key) for digest, key in grants.keys.items()}
+
+
+def _known(project_id: str, key: KeyGrant) -> KnownKey:
+    expires_at = key.expires_at.timestamp() if key.expires_at else None
+    return KnownKey(key.id, project_id, _may_invoke(key.permissions), expires_at)
+
+
+def _may_invoke(permissions: frozenset[str]) -> bool:
+    return INVOKE in permissions or EVERYTHING in permissions

@@ -1,0 +1,85 @@
+"""The simple form: ``{"instances": [row, …]}`` in, ``{"predictions": [row, …]}`` out.
+
+A row is a list of features, or an object keyed by column; for models of several inputs an object keyed by input.
+A model of one output answers one value (or list) per row, a model of several an object keyed by output.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from .errors import InputRefused, ModelFailed, RequestRefused
+from .formats import Array, Model
+from .protocol import Answer, Target, read_json
+from .tensors import Interface, Port
+
+
+def predict(target: Target, model: Model, body: bytes, json_length: int | None) -> Answer:
+    """Answer one request in the simple form; ``json_length`` is the binary extension's and must be None.
+
+    Raises:
+        UnreadableBody: If the body is not JSON.
+        ValidationFailed: If the rows do not fit the model's signature.
+    """
+    if json_length is not None:
+        raise RequestRefused("'predict' takes JSON alone; send binary tensors to 'infer'.")
+    rows = read_json(body).get("instances")
+    if not isinstance(rows, list) or not rows:
+        raise RequestRefused("The body needs 'instances', a list of at least one row.")
+    interface = target.interface
+    arrays = model.run(interface.output_names, _feeds(interface, rows))
+    predictions = arrays[0] if len(arrays) == 1 else _rows(interface.output_names, arrays, len(rows))
+    if isinstance(predictions, list) or predictions.dtype.kind != "O":
+        return Answer(orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY))
+    return Answer(orjson.dumps({"predictions": predictions.tolist()}))
+
+
+def _feeds(interface: Interface, rows: list[Any]) -> dict[str, Array]:
+    ports = list(interface.inputs.values())
+    if len(ports) == 1 and not _is_keyed_by(interface, rows[0]):
+        return {ports[0].name: _single(ports[0], rows)}
+    return {port.name: _column(port, [_value(row, port.name, index) for index, row in enumerate(rows)]) for port in ports}
+
+
+def _is_keyed_by(interface: Interface, row: Any) -> bool:
+    return isinstance(row, dict) and row.keys() == interface.inputs.keys()
+
+
+def _single(port: Port, rows: list[Any]) -> Array:
+    if isinstance(rows[0], dict):
+        if port.columns is None:
+            raise InputRefused(port.name, "the signature names no columns; send each row as a list.")
+        rows = [_by_column(port.name, port.columns, row, index) for index, row in enumerate(rows)]
+    return _column(port, rows)
+
+
+def _by_column(name: str, columns: Sequence[str], row: Any, index: int) -> list[Any]:
+    if not isinstance(row, dict):
+        raise InputRefused(name, f"row {index} must be an object keyed by column, as the first row is.")
+    if len(row) != len(columns):
+        for column in row.keys() - set(columns):
+            raise InputRefused(name, f"row {index} has a column {column!r} that the model does not know.")
+    return [_value(row, column, index) for column in columns]
+
+
+def _value(row: Any, key: str, index: int) -> Any:
+    try:
+        return row[key]
+    except (KeyError, TypeError):
+        raise InputRefused(key, f"row {index} does not have it.") from None
+
+
+def _column(port: Port, values: list[Any]) -> Array:
+    array = port.array(values)
+    if array.ndim + 1 == len(port.shape) and port.shape[-1] == 1:
+        array = array[..., None]
+    port.check_shape(array.shape)
+    return array
+
+
+def _rows(names: list[str], arrays: list[Array], count: int) -> list[dict[str, Any]]:
+    if any(array.ndim == 0 or len(array) != count for array in arrays):
+        raise ModelFailed("The model does not answer one row per instance; use 'infer'.")
+    columns = [array.tolist() for array in arrays]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]

@@ -1,0 +1,1 @@
+"""Experiment tracking: experiments, their runs, and the metrics that runs log."""

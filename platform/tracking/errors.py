@@ -1,0 +1,19 @@
+"""What can go wrong with experiments and runs."""
+
+from ..kernel.errors import Conflict, NotFound
+
+
+class ExperimentNotFound(NotFound):
+    """Raised when the experiment does not exist, or not for this principal."""
+
+
+class ExperimentNameTaken(Conflict):
+    """Raised when another experiment of the project has the name."""
+
+
+class RunNotFound(NotFound):
+    """Raised when the run does not exist, or not for this principal."""
+
+
+class RunInUse(Conflict):
+    """Raised when something that is kept, such as a training job, refers to the run."""
