@@ -36,7 +36,17 @@ class EmailTaken(Conflict):
 
 
 class WeakPassword(ValidationFailed):
-    """Raised when a password breaks a rule; the message names the rule."""
+    """Raised when a password breaks a rule; the message and ``details`` name the rule."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message, details={"rule": rule})
+
+
+class ExpiryPassed(ValidationFailed):
+    """Raised when a new API key would be dead at birth."""
+
+    def __init__(self) -> None:
+        super().__init__("expires_at lies in the past: give a later moment, or none for a key that does not expire.")
 
 
 class KeyNotFound(NotFound):

@@ -4,17 +4,31 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import or_, update
+from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, select
 
 from ..kernel.clock import utc_now
 from ..kernel.events import record
 from ..kernel.ids import new_id
+from ..kernel.pagination import Page, PageQuery, paginate
 from ..kernel.security import hash_secret, new_secret
-from .errors import InvalidApiKey, KeyNotFound
+from .errors import ExpiryPassed, InvalidApiKey, KeyNotFound
 from .events import ApiKeyChanged
 from .models import ApiKey, User
 from .permissions import GlobalRole, Permission
 from .schemas import Principal
+
+__all__ = [
+    "ApiKey",
+    "KeyGrant",
+    "active_keys",
+    "create_key",
+    "get_key",
+    "list_keys",
+    "principal_of",
+    "revoke_job_keys",
+    "revoke_key",
+]
 
 _EVERYTHING = "*"
 
@@ -40,7 +54,13 @@ def create_key(
     expires_at: datetime | None = None,
     job_id: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """Make a key and return it with its secret, which is nowhere stored."""
+    """Make a key and return it with its secret, which is nowhere stored.
+
+    Raises:
+        ExpiryPassed: If it would be dead at birth.
+    """
+    if expires_at is not None and expires_at <= utc_now():
+        raise ExpiryPassed
     secret = new_secret("rm")
     key = ApiKey(
         id=new_id("key"),
@@ -60,15 +80,20 @@ def create_key(
 
 
 def get_key(session: Session, key_id: str) -> ApiKey:
-    """Return a key by its id.
+    """Return a key that a person made.
 
     Raises:
-        KeyNotFound: If there is none.
+        KeyNotFound: If there is none; the key of a job belongs to the job alone.
     """
     key = session.get(ApiKey, key_id)
-    if key is None:
+    if key is None or key.job_id is not None:
         raise KeyNotFound(f"There is no API key {key_id}.")
     return key
+
+
+def list_keys(session: Session, query: PageQuery, *filters: ColumnElement[bool]) -> Page[ApiKey]:
+    """Return a page of the keys that people made, newest first."""
+    return paginate(session, ApiKey, query, col(ApiKey.job_id).is_(None), *filters)
 
 
 def revoke_key(session: Session, key: ApiKey) -> None:

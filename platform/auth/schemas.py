@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
 
 from .permissions import GlobalRole, Permission
 
@@ -33,6 +33,8 @@ class Principal:
 class UserRegistration(BaseModel):
     """A new account."""
 
+    model_config = ConfigDict(extra="forbid")
+
     email: EmailStr
     name: Name
     password: str = Field(max_length=1024)
@@ -41,6 +43,8 @@ class UserRegistration(BaseModel):
 class LoginCredentials(BaseModel):
     """Email and password."""
 
+    model_config = ConfigDict(extra="forbid")
+
     email: str = Field(max_length=320)
     password: str = Field(max_length=1024)
 
@@ -48,11 +52,15 @@ class LoginCredentials(BaseModel):
 class RefreshRequest(BaseModel):
     """The refresh token to be exchanged."""
 
+    model_config = ConfigDict(extra="forbid")
+
     refresh_token: str
 
 
 class TokenRequest(BaseModel):
     """The access token to be checked."""
+
+    model_config = ConfigDict(extra="forbid")
 
     token: str
 
@@ -103,10 +111,12 @@ class TokenValidation(BaseModel):
 class ApiKeyCreate(BaseModel):
     """A new key; ``["*"]`` stands for all that its maker may do in the project."""
 
+    model_config = ConfigDict(extra="forbid")
+
     name: Name
     project_id: str
     permissions: list[Permission | Literal["*"]] = Field(min_length=1)
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
 
 
 class ApiKeyRead(BaseModel):

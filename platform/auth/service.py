@@ -1,5 +1,6 @@
 """The rules of accounts and sessions."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import update
@@ -33,7 +34,7 @@ def register(
         WeakPassword: If the password breaks a rule.
         EmailTaken: If the email has an account.
     """
-    _check_password(data.password, settings)
+    check_password(data.password, settings)
     user = User(
         id=new_id("usr"),
         email=_normalised(data.email),
@@ -69,6 +70,11 @@ def find_user(session: Session, email: str) -> User | None:
     return session.exec(select(User).where(User.email == _normalised(email))).one_or_none()
 
 
+def find_account(session: Session, user: str) -> User | None:
+    """Return the account that is named by its id or by its email, if any."""
+    return find_user(session, user) if "@" in user else session.get(User, user)
+
+
 def get_user(session: Session, user_id: str) -> User:
     """Return the account of a logged-in user.
 
@@ -79,6 +85,11 @@ def get_user(session: Session, user_id: str) -> User:
     if user is None or user.disabled_at is not None:
         raise SessionEnded
     return user
+
+
+def accounts_by_id(session: Session, ids: Iterable[str]) -> dict[str, User]:
+    """Return the accounts that exist among these ids."""
+    return {user.id: user for user in session.exec(select(User).where(col(User.id).in_(list(ids))))}
 
 
 def live_user(session: Session, *, user_id: str, session_id: str) -> User:
@@ -179,11 +190,18 @@ def _issue(
     )
 
 
-def _check_password(password: str, settings: AuthSettings) -> None:
+def check_password(password: str, settings: AuthSettings) -> None:
+    """Hold a new password against the rules.
+
+    Raises:
+        WeakPassword: If it breaks one.
+    """
     if len(password) < settings.min_password_length:
-        raise WeakPassword(f"The password is too short: use at least {settings.min_password_length} characters.")
+        raise WeakPassword(
+            "min_length", f"The password is too short: use at least {settings.min_password_length} characters."
+        )
     if len(set(password)) < 4:
-        raise WeakPassword("The password is too simple: use at least 4 different characters.")
+        raise WeakPassword("different_characters", "The password is too simple: use at least 4 different characters.")
 
 
 def _normalised(email: str) -> str:

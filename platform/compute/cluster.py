@@ -122,15 +122,15 @@ class Cluster:
 
     def version(self) -> dict[str, Any]:
         """Ray's version and the name of the session."""
-        return self._json("GET", "/api/version")
+        return self.call("GET", "/api/version")
 
     def cluster_id(self) -> str:
         """The id that the GCS gave this cluster, in hexadecimal; a new cluster has another."""
-        return str(self._json("GET", "/cluster_id")["data"]["clusterId"])
+        return str(self.call("GET", "/cluster_id")["data"]["clusterId"])
 
     def nodes(self) -> list[ClusterNode]:
         """Every node that the cluster knows, dead ones included."""
-        answer = self._json("GET", "/api/v0/nodes", params={"limit": 10_000})
+        answer = self.call("GET", "/api/v0/nodes", params={"limit": 10_000})
         return [
             ClusterNode(row["node_id"], row["node_ip"], row["state"], row["is_head_node"], row["resources_total"] or {})
             for row in answer["data"]["result"]["result"]
@@ -138,7 +138,7 @@ class Cluster:
 
     def jobs(self) -> list[ClusterJob]:
         """Every Ray job that the cluster remembers."""
-        rows: Any = self._json("GET", "/api/jobs/")
+        rows: Any = self.call("GET", "/api/jobs/")
         return [ClusterJob(row["submission_id"], row["status"], row["message"] or "") for row in rows]
 
     def stop_job(self, submission_id: str) -> None:
@@ -147,7 +147,7 @@ class Cluster:
 
     def serve_apps(self) -> list[ServeApp]:
         """Every Serve application, static and dynamic."""
-        answer = self._json("GET", "/api/serve/applications/")
+        answer = self.call("GET", "/api/serve/applications/")
         return [_serve_app(name, row) for name, row in answer["applications"].items()]
 
     def put_serve_config(self, config: dict[str, Any]) -> None:
@@ -160,7 +160,12 @@ class Cluster:
         if answer.is_error:
             raise ServeConfigRefused(f"Ray Serve refused the applications: {answer.text.strip()[:500]}")
 
-    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Return the dashboard's JSON answer.
+
+        Raises:
+            ClusterUnreachable: If it does not answer or answers with an error.
+        """
         answer = self._request(method, path, **options)
         if answer.is_error:
             raise ClusterUnreachable(_refusal(self.url, answer))

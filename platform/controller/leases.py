@@ -20,7 +20,8 @@ from .models import Lease
 
 def database_now(session: Session) -> datetime:
     """Return the moment on the database's clock."""
-    return session.exec(select(func.clock_timestamp())).one()
+    moment: datetime = session.exec(select(func.clock_timestamp())).one()
+    return moment
 
 
 def acquire(session: Session, *, name: str, holder: str, life_s: float, now: datetime) -> int | None:

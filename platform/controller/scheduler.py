@@ -5,8 +5,7 @@ A step that raises is logged and tried again, later each time; nothing that a st
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from threading import Event, Thread
 
 import structlog
@@ -17,8 +16,6 @@ from .leases import LeaseKeeper
 
 log = structlog.get_logger("raymill.controller")
 
-_LONGEST_PAUSE_S = 30.0
-
 
 class ControllerStalled(InternalError):
     """Raised by the health check when a loop died or hangs."""
@@ -26,14 +23,16 @@ class ControllerStalled(InternalError):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing the controller does again and again, under one lease."""
+    """One thing the controller does again and again, under a lease if it names one."""
 
     name: str
-    lease: str
+    lease: str | None
     run: Callable[[], object]
     every_s: float
     # A step that takes longer than this is taken for hung, and the controller for sick.
     limit_s: float = 30.0
+    # After failures; short enough that recovery after an outage is prompt.
+    longest_pause_s: float = 5.0
 
 
 @dataclass
@@ -41,7 +40,6 @@ class Loop:
     """A step's thread and the last moment at which it showed life."""
 
     step: Step
-    longest_pause_s: float
     tick: float = field(default_factory=time.monotonic)
     thread: Thread = field(default_factory=Thread)
 
@@ -58,9 +56,9 @@ class Scheduler:
     def start(self) -> None:
         """Start every loop as a daemon thread."""
         renew_every_s = self._keeper.life_s / 4
-        self._spawn(Step("leases", "", self._keeper.renew, renew_every_s), longest_pause_s=renew_every_s)
+        self._spawn(Step("leases", None, self._keeper.renew, renew_every_s, longest_pause_s=renew_every_s))
         for step in self._steps:
-            self._spawn(replace(step, run=partial(self._run, step)), longest_pause_s=_LONGEST_PAUSE_S)
+            self._spawn(step)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Ask the loops to end, wait for them a while, and let go of the leases."""
@@ -85,8 +83,8 @@ class Scheduler:
             if now - loop.tick > loop.step.limit_s:
                 raise ControllerStalled(f"The controller's loop {loop.step.name!r} hangs for {now - loop.tick:.0f} s.")
 
-    def _spawn(self, step: Step, *, longest_pause_s: float) -> None:
-        loop = Loop(step, max(step.every_s, longest_pause_s))
+    def _spawn(self, step: Step) -> None:
+        loop = Loop(step)
         loop.thread = Thread(name=f"controller-{step.name}", daemon=True, target=self._repeat, args=(loop,))
         self._loops.append(loop)
         loop.thread.start()
@@ -94,8 +92,17 @@ class Scheduler:
     def _repeat(self, loop: Loop) -> None:
         failures = 0
         while not self._stopping.is_set():
-            failures = 0 if _attempt(loop.step) else failures + 1
-            self._pause(loop, min(loop.step.every_s * 2 ** min(failures, 10), loop.longest_pause_s))
+            if not self._may_run(loop.step):
+                self._pause(loop, min(loop.step.every_s, self._keeper.life_s / 4))
+            elif _attempt(loop.step):
+                failures = 0
+                self._pause(loop, loop.step.every_s)
+            else:
+                failures += 1
+                self._pause(loop, min(0.5 * 2 ** min(failures, 10), loop.step.longest_pause_s))
+
+    def _may_run(self, step: Step) -> bool:
+        return step.lease is None or self._keeper.token(step.lease) is not None
 
     def _pause(self, loop: Loop, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -103,10 +110,6 @@ class Scheduler:
             loop.tick = time.monotonic()
             self._stopping.wait(min(left, 1.0))
         loop.tick = time.monotonic()
-
-    def _run(self, step: Step) -> None:
-        if self._keeper.token(step.lease) is not None:
-            step.run()
 
     def _release(self) -> None:
         try:

@@ -1,142 +1,131 @@
-"""Routes of datasets."""
+"""Routes of datasets and their versions."""
 
+from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
 
 from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey
 from ..auth.permissions import Permission
+from ..auth.schemas import Principal
 from ..kernel.deps import AppResources, DbSession, Paging
+from ..kernel.downloads import blob_answer
 from ..kernel.pagination import Page
+from ..kernel.resources import Resources
 from ..kernel.uploads import spooled
 from . import service
-from .download import byte_range
-from .schemas import DatasetCreate, DatasetRead, DatasetVersionRead
+from .deps import DatasetReader, DatasetWriter, VersionReader, VersionWriter, authorize_dataset
+from .ingest import store_table
+from .schemas import DatasetCreate, DatasetPatch, DatasetRead, DatasetVersionRead
 
 router = APIRouter(prefix="/datasets", tags=["data"])
 
-_READ, _WRITE = Permission.DATASET_READ, Permission.DATASET_WRITE
+Filename = Annotated[str, Query(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 
 
 @router.post("", status_code=201)
 def create_dataset(
     data: DatasetCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey
 ) -> DatasetRead:
-    """Make an empty dataset."""
+    """Make a dataset without versions."""
 
     def create() -> DatasetRead:
-        return DatasetRead.model_validate(service.create_dataset(session, principal=principal, data=data))
+        dataset = service.create_dataset(session, principal=principal, data=data)
+        return service.describe_datasets(session, [dataset])[0]
 
     return key.once(session, data, DatasetRead, create)
 
 
 @router.get("")
 def list_datasets(
-    session: DbSession, principal: CurrentPrincipal, query: Paging, project_id: str | None = None
+    session: DbSession,
+    principal: CurrentPrincipal,
+    query: Paging,
+    project_id: str | None = None,
+    name: str | None = None,
 ) -> Page[DatasetRead]:
     """List the datasets that the caller may read."""
-    page = service.list_datasets(session, principal=principal, query=query, project_id=project_id)
-    return page.map(lambda dataset: service.read_dataset(session, dataset))
+    page = service.list_datasets(session, principal=principal, query=query, project_id=project_id, name=name)
+    return Page(items=service.describe_datasets(session, page.items), next_cursor=page.next_cursor)
 
 
 @router.get("/{dataset_id}")
-def get_dataset(dataset_id: str, session: DbSession, principal: CurrentPrincipal) -> DatasetRead:
-    """Return one dataset with what its latest version holds."""
-    dataset = service.get_dataset(session, principal=principal, dataset_id=dataset_id, permission=_READ)
-    return service.read_dataset(session, dataset)
+def get_dataset(dataset: DatasetReader, session: DbSession) -> DatasetRead:
+    """Return one dataset with what its newest version holds."""
+    return service.describe_datasets(session, [dataset])[0]
+
+
+@router.patch("/{dataset_id}")
+def update_dataset(data: DatasetPatch, dataset: DatasetWriter, session: DbSession) -> DatasetRead:
+    """Change a dataset's description."""
+    changed = service.update_dataset(session, dataset=dataset, data=data)
+    return service.describe_datasets(session, [changed])[0]
 
 
 @router.delete("/{dataset_id}", status_code=204)
-def delete_dataset(dataset_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
+def delete_dataset(dataset: DatasetWriter, session: DbSession) -> None:
     """Remove a dataset with its versions."""
-    service.delete_dataset(
-        session, service.get_dataset(session, principal=principal, dataset_id=dataset_id, permission=_WRITE)
-    )
+    service.delete_dataset(session, dataset)
 
 
-@router.post("/{dataset_id}/versions", status_code=201)
+@router.post(
+    "/{dataset_id}/versions",
+    status_code=201,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+)
 async def upload_dataset(
-    dataset_id: str,
-    request: Request,
-    resources: AppResources,
-    principal: DetachedPrincipal,
-    filename: Annotated[str, Query(min_length=1, max_length=255)],
+    dataset_id: str, filename: Filename, request: Request, principal: DetachedPrincipal, resources: AppResources
 ) -> DatasetVersionRead:
-    """Store the body, a CSV or Parquet file, as the dataset's next version."""
-
-    def authorise() -> str:
-        with resources.session() as session:
-            return service.get_dataset(
-                session, principal=principal, dataset_id=dataset_id, permission=_WRITE
-            ).project_id
-
-    project_id = await run_in_threadpool(authorise)
-    settings = resources.settings
-    async with spooled(
-        request.stream(), folder=settings.home / "tmp", limit_bytes=settings.http.max_upload_bytes
-    ) as upload:
-
-        def store() -> DatasetVersionRead:
-            blob, summary = service.store_table(
-                resources.store, project_id=project_id, upload=upload, filename=filename
-            )
-            with resources.session() as session:
-                version = service.add_version(
-                    session,
-                    dataset_id=dataset_id,
-                    principal=principal,
-                    filename=filename,
-                    blob=blob,
-                    summary=summary,
-                )
-                return service.read_version(version)
-
-        return await run_in_threadpool(store)
+    """Store the body, a CSV, TSV or Parquet file, as the dataset's next version."""
+    project_id = await run_in_threadpool(_authorize_upload, resources, principal, dataset_id)
+    scratch, limit = resources.settings.home / "tmp", resources.settings.http.max_upload_bytes
+    async with spooled(request.stream(), folder=scratch, limit_bytes=limit) as upload:
+        return await run_in_threadpool(_add_version, resources, principal, (project_id, dataset_id), upload, filename)
 
 
 @router.get("/{dataset_id}/versions")
-def list_dataset_versions(
-    dataset_id: str, session: DbSession, principal: CurrentPrincipal, query: Paging
-) -> Page[DatasetVersionRead]:
-    """List the versions of a dataset."""
-    service.get_dataset(session, principal=principal, dataset_id=dataset_id, permission=_READ)
-    return service.list_versions(session, dataset_id=dataset_id, query=query).map(service.read_version)
+def list_dataset_versions(dataset: DatasetReader, session: DbSession, query: Paging) -> Page[DatasetVersionRead]:
+    """List the versions of a dataset, newest first."""
+    return service.list_versions(session, dataset=dataset, query=query).map(service.describe_version)
 
 
 @router.get("/{dataset_id}/versions/{version}")
-def get_dataset_version(
-    dataset_id: str, version: int, session: DbSession, principal: CurrentPrincipal
-) -> DatasetVersionRead:
+def get_dataset_version(version: VersionReader) -> DatasetVersionRead:
     """Return one version of a dataset."""
-    service.get_dataset(session, principal=principal, dataset_id=dataset_id, permission=_READ)
-    return service.read_version(service.get_version(session, dataset_id, version))
+    return service.describe_version(version)
 
 
 @router.delete("/{dataset_id}/versions/{version}", status_code=204)
-def delete_dataset_version(dataset_id: str, version: int, session: DbSession, principal: CurrentPrincipal) -> None:
-    """Remove one version of a dataset."""
-    service.get_dataset(session, principal=principal, dataset_id=dataset_id, permission=_WRITE)
-    service.delete_version(session, service.get_version(session, dataset_id, version))
+def delete_dataset_version(version: VersionWriter, session: DbSession) -> None:
+    """Remove one version of a dataset; its number is not given again."""
+    service.delete_version(session, version)
 
 
+@router.head("/{dataset_id}/versions/{version}/content", include_in_schema=False)
 @router.get("/{dataset_id}/versions/{version}/content", response_class=Response)
-def download_dataset(
-    dataset_id: str,
-    version: int,
-    resources: AppResources,
-    principal: DetachedPrincipal,
-    range_header: Annotated[str | None, Header(alias="Range")] = None,
-) -> StreamingResponse:
-    """Return the stored Parquet file, or the asked range of its bytes."""
-    with resources.session() as session:
-        service.get_dataset(session, principal=principal, dataset_id=dataset_id, permission=_READ)
-        found = service.get_version(session, dataset_id, version)
-    asked = byte_range(range_header, found.size_bytes)
-    return StreamingResponse(
-        resources.store.chunks(found.uri, start=asked.start, stop=asked.stop),
-        status_code=asked.status,
-        headers=asked.headers | {"ETag": f'"{found.sha256}"'},
+def download_dataset(version: VersionReader, request: Request, resources: AppResources) -> Response:
+    """Send the Parquet file of a version, whole or one range of it."""
+    return blob_answer(
+        resources.store,
+        service.version_blob(version),
+        method=request.method,
+        headers=request.headers,
+        filename=f"{version.dataset_id}-{version.version}.parquet",
         media_type="application/vnd.apache.parquet",
     )
+
+
+def _authorize_upload(resources: Resources, principal: Principal, dataset_id: str) -> str:
+    with resources.session() as session:
+        return authorize_dataset(session, principal, dataset_id, Permission.DATASET_WRITE).project_id
+
+
+def _add_version(
+    resources: Resources, principal: Principal, target: tuple[str, str], upload: Path, filename: str
+) -> DatasetVersionRead:
+    project_id, dataset_id = target
+    table = store_table(resources.store, project_id=project_id, upload=upload, filename=filename)
+    with resources.session() as session:
+        version = service.add_version(session, dataset_id=dataset_id, table=table, created_by=principal.id)
+        return service.describe_version(version)

@@ -34,7 +34,7 @@ class DataSchema(BaseModel):
 class ColumnStatistics(BaseModel):
     """What one column holds; ``distinct`` is an estimate when ``distinct_exact`` is false.
 
-    ``min``, ``max``, ``mean`` and ``std`` (of the population) belong to numbers and leave out NaN and infinities,
+    ``min``, ``max``, ``mean`` and ``std`` (of a sample) belong to numbers and leave out NaN and infinities,
     which ``non_finite`` counts; ``min`` and ``max`` also belong to dates and times; ``top`` to text and booleans.
     """
 
@@ -126,5 +126,3 @@ class DatasetPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     description: Description | None = None
-
-

@@ -28,9 +28,7 @@ def endpoint_url(base_url: str, key: str) -> str:
     return f"{base_url}/v2/models/{key}"
 
 
-def compile_endpoint(
-    deployment: Deployment, revisions: Iterable[Revision], *, version: int = 1
-) -> EndpointDocument:
+def compile_endpoint(deployment: Deployment, revisions: Iterable[Revision], *, version: int = 1) -> EndpointDocument:
     """Write down all that a model server must know of a deployment."""
     traffic = {int(number): weight for number, weight in deployment.traffic.items() if weight}
     newest = sorted(revisions, key=lambda revision: revision.number, reverse=True)
@@ -72,9 +70,7 @@ def compile_grants(
     )
 
 
-def compile_revocations(
-    sessions: Mapping[str, float], disabled: Iterable[str], *, version: int = 1
-) -> Revocations:
+def compile_revocations(sessions: Mapping[str, float], disabled: Iterable[str], *, version: int = 1) -> Revocations:
     """Write down which sessions (until which Unix second) and users are dead."""
     until = {id_: datetime.fromtimestamp(second, UTC) for id_, second in sessions.items()}
     return Revocations(version=version, sessions=until, users=frozenset(disabled))

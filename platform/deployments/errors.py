@@ -37,7 +37,3 @@ class ScalingNotApplicable(ValidationFailed):
             "A serverless deployment has no replicas of its own: every model server of the shared pool answers for it, "
             "and the pool scales with the load of all deployments.",
         )
-
-
-class VersionNotServable(ValidationFailed):
-    """Raised when the model has no version that can be served."""

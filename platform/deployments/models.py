@@ -9,6 +9,7 @@ from sqlmodel import Field, SQLModel
 from ..kernel.db import Table, document, moment
 from .schemas import DeploymentStatus, Tier
 
+
 class Deployment(Table, table=True):
     """A name under which a project serves a model in one environment."""
 

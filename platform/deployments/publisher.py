@@ -1,45 +1,44 @@
-"""Brings what was committed to the model servers: compile, seal, keep in PostgreSQL, publish to Valkey.
+"""Brings what was committed to the model servers, and repairs what was lost on the way.
 
-The version is allotted and the state is read under the row lock of the document, so a later version always holds a
-later state. Publishing happens after that transaction; whatever is lost on the way is repaired by ``sweep``.
+Events publish at once, in the process that made the change and before it answers its client. The controller's sweep
+closes what a dead process, an empty or older Valkey, or a slow model server left open.
 """
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
-import structlog
+
 from sqlalchemy import update
-from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select
 
-from ..auth import keys
-from ..auth import service as accounts
 from ..auth.events import ApiKeyChanged, SessionRevoked
-from ..kernel.cache import CacheUnavailable
-from ..kernel.clock import utc_now
 from ..kernel.resources import Resources
-from ..kernel.security import TokenSigner
-from ..projects import service as projects
 from ..projects.events import MembershipChanged
 from ..serving import channel
-from ..serving.documents import Document, SealedDocument, Tombstone, read_envelope, seal
-from ..serving.grants import REVOCATIONS_KEY, ProjectGrants
-from ..serving.table import EndpointDocument
-from .compile import compile_endpoint, compile_grants, compile_revocations
+from ..serving.copies import store_copy
+from ..serving.documents import SealedDocument, read_envelope
+from ..serving.grants import REVOCATIONS_KEY
 from .events import DeploymentChanged
-from .models import Deployment, Publication, Revision
+from .models import Deployment, Publication
+from .publication import Subject, announce, commit, key_id, mark_ready
 from .schemas import DeploymentStatus
 
-log = structlog.get_logger("raymill.deployments")
+_NO_SERVER = "No model server is running; the endpoint answers as soon as one is."
+_NOT_EVERYWHERE = "Not every model server follows the latest change yet."
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One document by its name, and the project whose state it holds."""
+class Known:
+    """A publication without its content, as the sweep compares it."""
 
-    kind: str
-    key: str
-    project_id: str = ""
+    subject: Subject
+    version: int
+    stored_version: int
+    signed_by: str
+
+    @property
+    def name(self) -> str:
+        """The document's name across kinds."""
+        return f"{self.subject.kind}:{self.subject.key}"
 
 
 def subscribe(resources: Resources) -> None:
@@ -71,115 +70,98 @@ def publish_revocations(resources: Resources) -> None:
     announce(resources, commit(resources, Subject("revocations", REVOCATIONS_KEY)))
 
 
-def commit(resources: Resources, subject: Subject, *, above: int = 0) -> SealedDocument:
-    """Compile a document and keep it, under a new version unless nothing changed since the last.
+def sweep(resources: Resources) -> None:
+    """Close the gap between what was committed and what the model servers can read; cheap when there is none.
 
-    Args:
-        resources: The open connections.
-        subject: Which document.
-        above: A version that must be exceeded, because Valkey holds it.
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+        CacheUnavailable: If Valkey does not answer; the object store is then up to date all the same.
     """
+    resources.redeliver()
+    known = _reseal(resources, _known(resources))
+    _store(resources, known)
+    _republish(resources, known)
+    _settle(resources)
+
+
+def _known(resources: Resources) -> list[Known]:
+    columns = (
+        Publication.kind,
+        Publication.key,
+        Publication.project_id,
+        Publication.version,
+        Publication.stored_version,
+        Publication.signed_by,
+    )
     with resources.database.session() as session:
-        row = _lock(session, subject)
-        document = _compile(resources, session, subject)
-        state, signed_by = _fingerprint(document), key_id(resources.signer)
-        if (state, signed_by) != (row.state_sha256, row.signed_by) or row.version < above:
-            version = max(row.version + 1, above + 1, int(utc_now().timestamp() * 1000))
-            sealed = seal(document.model_copy(update={"version": version}), resources.signer)
-            row.version, row.envelope, row.published_at = version, sealed.to_bytes(), utc_now()
-            row.state_sha256, row.signed_by = state, signed_by
-            session.add(row)
-        _note_version(session, document, row.version)
-        return read_envelope(row.envelope)
+        rows = session.execute(select(*columns)).all()  # type: ignore[call-overload]
+    return [Known(Subject(*row[:3]), *row[3:]) for row in rows]
 
 
-def announce(resources: Resources, sealed: SealedDocument, *, timeout_s: float = 2.0) -> bool:
-    """Hand a document to the model servers; tell whether every live one holds it (False if there is none)."""
-    try:
-        channel.publish(resources.cache, sealed)
-        acknowledged = channel.await_acknowledgement(resources.cache, sealed, timeout_s=timeout_s)
-    except CacheUnavailable:
-        log.warning("document_not_published", document=sealed.name, version=sealed.version)
-        return False
-    return acknowledged
+def _reseal(resources: Resources, known: list[Known]) -> list[Known]:
+    """Sign again what carries the signature of a key that was replaced."""
+    current = key_id(resources.signer)
+    stale = [each for each in known if each.signed_by != current]
+    for each in stale:
+        commit(resources, each.subject)
+    return _known(resources) if stale else known
 
 
-def mark_ready(resources: Resources, sealed: SealedDocument) -> None:
-    """Note that every live model server holds this version of the endpoint."""
-    try:
-        replicas = len(channel.live_servers(resources.cache))
-    except CacheUnavailable:
-        return
+def _store(resources: Resources, known: Iterable[Known]) -> None:
+    """Copy to the object store what it lacks; one writer, the holder of the lease, so no older copy comes last."""
+    for each in known:
+        if each.stored_version < each.version:
+            sealed = _sealed(resources, each.subject)
+            store_copy(resources.store, sealed)
+            with resources.database.session() as session:
+                names = {"kind": sealed.kind, "key": sealed.key}
+                session.execute(update(Publication).filter_by(**names).values(stored_version=sealed.version))
+
+
+def _republish(resources: Resources, known: Iterable[Known]) -> None:
+    held = channel.published_versions(resources.cache)
+    for each in known:
+        found = held.get(each.name, 0)
+        if found > each.version:
+            # The database is older than Valkey: it was restored from a backup.
+            channel.publish(resources.cache, commit(resources, each.subject, above=found))
+        elif found < each.version:
+            channel.publish(resources.cache, _sealed(resources, each.subject))
+
+
+def _settle(resources: Resources) -> None:
+    """Mark deployments ready whose change has arrived, remind model servers of the others, count the replicas."""
+    servers = len(channel.live_servers(resources.cache))
+    with resources.database.session() as session:
+        waiting = _deploying(session)
+        ready = col(Deployment.status) == DeploymentStatus.READY
+        session.execute(update(Deployment).where(ready, col(Deployment.replicas) != servers).values(replicas=servers))
+    for subject in waiting:
+        sealed = _sealed(resources, subject)
+        if announce(resources, sealed, timeout_s=0):
+            mark_ready(resources, sealed)
+        else:
+            _explain(resources, subject, _NOT_EVERYWHERE if servers else _NO_SERVER)
+
+
+def _deploying(session: Session) -> list[Subject]:
+    waiting = select(Deployment.endpoint_key, Deployment.project_id).where(
+        Deployment.status == DeploymentStatus.DEPLOYING, col(Deployment.published_version).is_not(None)
+    )
+    return [Subject("endpoint", key, project_id) for key, project_id in session.exec(waiting)]
+
+
+def _explain(resources: Resources, subject: Subject, reason: str) -> None:
     waiting = (
-        col(Deployment.endpoint_key) == sealed.key,
-        col(Deployment.published_version) == sealed.version,
+        col(Deployment.endpoint_key) == subject.key,
         col(Deployment.status) == DeploymentStatus.DEPLOYING,
+        col(Deployment.reason).is_distinct_from(reason),
     )
-    ready = {"status": DeploymentStatus.READY, "reason": None, "replicas": replicas}
     with resources.database.session() as session:
-        session.execute(update(Deployment).where(*waiting).values(**ready))
+        session.execute(update(Deployment).where(*waiting).values(reason=reason))
 
 
-def key_id(signer: TokenSigner) -> str:
-    """Return the id of the public key that verifies what this process seals."""
-    kid: str = signer.verifier.jwks()["keys"][0]["kid"]
-    return kid
-
-
-def _lock(session: Session, subject: Subject) -> Publication:
-    names = {"kind": subject.kind, "key": subject.key}
-    new = Publication(**names, project_id=subject.project_id).model_dump()
-    session.execute(insert(Publication).values(**new).on_conflict_do_nothing())
-    statement = select(Publication).filter_by(**names).with_for_update()
-    return session.exec(statement.execution_options(populate_existing=True)).one()
-
-
-def _compile(resources: Resources, session: Session, subject: Subject) -> Document:
-    document: Document | None
-    match subject.kind:
-        case "endpoint":
-            document = _endpoint(session, subject.key)
-        case "grants":
-            document = _grants(session, subject.project_id)
-        case _:
-            sessions = accounts.revoked_sessions(session, resources.settings.auth)
-            document = compile_revocations(sessions, accounts.disabled_users(session))
-    return document or Tombstone(kind=subject.kind, key=subject.key, version=1)
-
-
-def _endpoint(session: Session, key: str) -> EndpointDocument | None:
-    # Locked, so that no change can slip in between this reading and the note of its version.
-    deployment = session.exec(
-        select(Deployment).where(Deployment.endpoint_key == key).with_for_update()
-    ).one_or_none()
-    if deployment is None:
-        return None
-    revisions = session.exec(select(Revision).where(Revision.deployment_id == deployment.id))
-    return compile_endpoint(deployment, revisions)
-
-
-def _grants(session: Session, project_id: str) -> ProjectGrants | None:
-    if projects.find_project(session, project_id) is None:
-        return None
-    return compile_grants(
-        project_id,
-        members=projects.member_permissions(session, project_id),
-        keys=keys.active_keys(session, project_id),
-        disabled=accounts.disabled_users(session),
-    )
-
-
-def _note_version(session: Session, document: Document, version: int) -> None:
-    if isinstance(document, EndpointDocument):
-        held = update(Deployment).where(col(Deployment.endpoint_key) == document.key)
-        session.execute(held.values(published_version=version))
-
-
-def _fingerprint(document: Document) -> str:
-    # Sets have no order of their own, so the model's JSON differs from process to process.
-    state = document.model_dump(exclude={"version"})
-    return sha256(json.dumps(state, sort_keys=True, default=_plain).encode()).hexdigest()
-
-
-def _plain(value: object) -> object:
-    return sorted(value) if isinstance(value, frozenset) else str(value)
+def _sealed(resources: Resources, subject: Subject) -> SealedDocument:
+    with resources.database.session() as session:
+        row = session.get_one(Publication, (subject.kind, subject.key))
+        return read_envelope(row.envelope)

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as SqlTimeoutError
 from sqlmodel import Field, Session, SQLModel
 
 from .clock import utc_now
-from .errors import ExternalServiceError
+from .errors import ExternalServiceError, ValidationFailed
 from .settings import DatabaseSettings
 
 __all__ = ["Database", "DatabaseUnavailable", "Session", "Table", "document", "moment", "optional_moment"]
@@ -78,6 +78,7 @@ class Database:
             max_overflow=settings.max_overflow,
             pool_pre_ping=True,
             pool_timeout=5,
+            hide_parameters=True,  # they hold password and token hashes, and errors are logged
             connect_args={"connect_timeout": settings.connect_timeout_s},
         )
 
@@ -112,11 +113,13 @@ class Database:
 
 @contextmanager
 def translate_outage() -> Iterator[None]:
-    """Turn the driver's connection errors into ``DatabaseUnavailable``."""
+    """Turn the driver's connection errors into ``DatabaseUnavailable``, unstorable values into a refusal."""
     try:
         yield
     except (OperationalError, SqlTimeoutError) as error:
         raise DatabaseUnavailable from error
+    except DataError as error:
+        raise ValidationFailed("A value holds a NUL character or is out of range; correct it.") from error
 
 
 def dialect_url(url: str) -> str:

@@ -4,13 +4,13 @@ from sqlmodel import Session, col
 
 from ..auth import keys
 from ..auth.errors import KeyNotFound
-from ..auth.models import ApiKey
+from ..auth.keys import ApiKey
 from ..auth.permissions import Permission
 from ..auth.schemas import ApiKeyCreate, Principal
 from ..kernel.errors import PermissionDenied
-from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.pagination import Page, PageQuery
 from .errors import ProjectNotFound
-from .service import authorize, permissions_in, visible
+from .service import authorize, permissions_by_membership, visible
 
 
 def create_key(session: Session, *, principal: Principal, data: ApiKeyCreate) -> tuple[ApiKey, str]:
@@ -20,15 +20,12 @@ def create_key(session: Session, *, principal: Principal, data: ApiKeyCreate) ->
         PermissionDenied: If the maker may not make keys, or lacks a right that the key asks for.
     """
     authorize(session, principal, data.project_id, Permission.KEY_WRITE)
-    held = permissions_in(session, principal, data.project_id)
-    asked = frozenset(data.permissions) if "*" not in data.permissions else principal.permissions
-    if asked is not None and (beyond := {str(right) for right in asked} - {str(right) for right in held}):
-        raise PermissionDenied(f"A key cannot hold rights that you lack: {', '.join(sorted(beyond))}.")
+    held = permissions_by_membership(session, principal, data.project_id)
     return keys.create_key(
         session,
         name=data.name,
         project_id=data.project_id,
-        permissions=["*"] if asked is None else sorted(str(right) for right in asked),
+        permissions=_granted(principal, data, held),
         created_by=principal.user_id,
         expires_at=data.expires_at,
     )
@@ -36,10 +33,10 @@ def create_key(session: Session, *, principal: Principal, data: ApiKeyCreate) ->
 
 def list_keys(session: Session, *, principal: Principal, query: PageQuery, project_id: str | None) -> Page[ApiKey]:
     """Return the keys that the caller may manage, without those of jobs."""
-    filters = [visible(principal, col(ApiKey.project_id), Permission.KEY_WRITE), col(ApiKey.job_id).is_(None)]
+    filters = [visible(principal, col(ApiKey.project_id), Permission.KEY_WRITE)]
     if project_id is not None:
         filters.append(col(ApiKey.project_id) == project_id)
-    return paginate(session, ApiKey, query, *filters)
+    return keys.list_keys(session, query, *filters)
 
 
 def get_key(session: Session, *, principal: Principal, key_id: str) -> ApiKey:
@@ -55,3 +52,15 @@ def get_key(session: Session, *, principal: Principal, key_id: str) -> ApiKey:
     except ProjectNotFound as error:
         raise KeyNotFound(f"There is no API key {key_id}.") from error
     return key
+
+
+def _granted(principal: Principal, data: ApiKeyCreate, held: frozenset[Permission]) -> list[str]:
+    if not held:
+        raise PermissionDenied("A key acts with its maker's membership: become a member of the project first.")
+    if "*" in data.permissions:
+        return ["*"] if principal.permissions is None else sorted(held)
+    if beyond := sorted(set(data.permissions) - held):
+        raise PermissionDenied(
+            f"A key cannot hold what your own membership lacks: {', '.join(beyond)}.", details={"permissions": beyond}
+        )
+    return sorted(set(data.permissions))

@@ -49,18 +49,18 @@ def delete_project(project: ProjectAdmin, session: DbSession) -> None:
 
 
 @router.get("/{project_id}/members")
-def list_members(project: ProjectReader, session: DbSession) -> list[MemberRead]:
+def list_members(project: ProjectReader, session: DbSession, query: Paging) -> Page[MemberRead]:
     """List the members of a project."""
-    return [MemberRead.model_validate(member) for member in service.list_members(session, project.id)]
+    return service.list_members(session, project_id=project.id, query=query)
 
 
-@router.put("/{project_id}/members/{user_id}")
-def set_member(user_id: str, data: MemberWrite, project: ProjectAdmin, session: DbSession) -> MemberRead:
-    """Give an account a role in a project."""
-    return MemberRead.model_validate(service.set_member(session, project=project, user_id=user_id, role=data.role))
+@router.put("/{project_id}/members/{user}")
+def set_member(user: str, data: MemberWrite, project: ProjectAdmin, session: DbSession) -> MemberRead:
+    """Give an account, named by its id or its email, a role in a project."""
+    return service.set_member(session, project=project, user=user, role=data.role)
 
 
-@router.delete("/{project_id}/members/{user_id}", status_code=204)
-def remove_member(user_id: str, project: ProjectAdmin, session: DbSession) -> None:
-    """Take an account out of a project."""
-    service.remove_member(session, project=project, user_id=user_id)
+@router.delete("/{project_id}/members/{user}", status_code=204)
+def remove_member(user: str, project: ProjectAdmin, session: DbSession) -> None:
+    """Take an account, named by its id or its email, out of a project."""
+    service.remove_member(session, project=project, user=user)

@@ -11,6 +11,8 @@ from ..auth.permissions import ProjectRole
 class ProjectCreate(BaseModel):
     """A new project; names are unique on the platform."""
 
+    model_config = ConfigDict(extra="forbid")
+
     name: str
     description: str = Field("", max_length=2000)
 
@@ -39,14 +41,16 @@ class ProjectRead(BaseModel):
 class MemberWrite(BaseModel):
     """The role that a member gets."""
 
+    model_config = ConfigDict(extra="forbid")
+
     role: ProjectRole
 
 
 class MemberRead(BaseModel):
     """A member of a project."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     user_id: str
-    role: str
+    email: str
+    name: str
+    role: ProjectRole
     created_at: datetime

@@ -3,10 +3,9 @@
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped
 from sqlalchemy.sql.elements import ColumnElement
-from sqlmodel import Session, col, select, true
+from sqlmodel import Session, col, false, select, true
 
 from ..auth import service as accounts
-from ..auth.errors import SessionEnded
 from ..auth.permissions import MAY_CREATE_PROJECTS, ROLES, Permission, ProjectRole
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
@@ -24,7 +23,7 @@ from .errors import (
 )
 from .events import MembershipChanged
 from .models import Project, ProjectMember
-from .schemas import ProjectCreate, ProjectUpdate
+from .schemas import MemberRead, ProjectCreate, ProjectUpdate
 
 
 def create_project(session: Session, *, principal: Principal, data: ProjectCreate) -> Project:
@@ -43,7 +42,7 @@ def create_project(session: Session, *, principal: Principal, data: ProjectCreat
             session.add(project)
     except IntegrityError as error:
         raise ProjectNameTaken(f"The project name {data.name!r} is taken; choose another.") from error
-    set_member(session, project=project, user_id=principal.user_id, role=ProjectRole.OWNER)
+    set_member(session, project=project, user=principal.user_id, role=ProjectRole.OWNER)
     return project
 
 
@@ -70,57 +69,62 @@ def delete_project(session: Session, project: Project) -> None:
     """Remove an empty project.
 
     Raises:
-        ProjectNotEmpty: If datasets, models, jobs or deployments are left.
+        ProjectNotEmpty: If something is left in it; the message names what.
     """
     try:
         with session.begin_nested():
             session.delete(project)
     except IntegrityError as error:
+        remaining = _remaining(error)
         raise ProjectNotEmpty(
-            f"The project {project.name!r} still holds datasets, models, jobs or deployments; delete those first."
+            f"The project {project.name!r} still holds at least one {remaining.replace('_', ' ')}; delete that first.",
+            details={"remaining": remaining},
         ) from error
     record(session, MembershipChanged(project_id=project.id))
 
 
-def list_members(session: Session, project_id: str) -> list[ProjectMember]:
-    """Return the members of a project, oldest first."""
-    members = select(ProjectMember).where(ProjectMember.project_id == project_id).order_by(ProjectMember.id)
-    return list(session.exec(members))
+def list_members(session: Session, *, project_id: str, query: PageQuery) -> Page[MemberRead]:
+    """Return the members of a project, the newest first."""
+    page = paginate(session, ProjectMember, query, col(ProjectMember.project_id) == project_id)
+    people = accounts.accounts_by_id(session, [member.user_id for member in page.items])
+    return page.map(lambda member: _read(member, email=people[member.user_id].email, name=people[member.user_id].name))
 
 
-def set_member(session: Session, *, project: Project, user_id: str, role: ProjectRole) -> ProjectMember:
-    """Give an account a role in a project.
+def set_member(session: Session, *, project: Project, user: str, role: ProjectRole) -> MemberRead:
+    """Give an account, named by its id or its email, a role in a project.
 
     Raises:
         MemberNotFound: If there is no such account.
         LastOwner: If the only owner would lose that role.
     """
-    try:
-        accounts.get_user(session, user_id)
-    except SessionEnded as error:
-        raise MemberNotFound(f"There is no account {user_id}.") from error
-    member = _find_member(session, project.id, user_id)
+    account = accounts.find_account(session, user)
+    if account is None or account.disabled_at is not None:
+        raise MemberNotFound(f"There is no account {user!r}.")
+    _lock_members(session, project.id)
+    member = _find_member(session, project.id, account.id)
     if member is None:
-        member = ProjectMember(id=new_id("mem"), project_id=project.id, user_id=user_id, role=role)
+        member = ProjectMember(id=new_id("mem"), project_id=project.id, user_id=account.id, role=role)
     elif role is not ProjectRole.OWNER:
         _keep_an_owner(session, member)
     member.role = role
     session.add(member)
     session.flush()
     record(session, MembershipChanged(project_id=project.id))
-    return member
+    return _read(member, email=account.email, name=account.name)
 
 
-def remove_member(session: Session, *, project: Project, user_id: str) -> None:
-    """Take an account out of a project.
+def remove_member(session: Session, *, project: Project, user: str) -> None:
+    """Take an account, named by its id or its email, out of a project.
 
     Raises:
         MemberNotFound: If it is no member.
         LastOwner: If it is the only owner.
     """
-    member = _find_member(session, project.id, user_id)
+    account = accounts.find_account(session, user)
+    _lock_members(session, project.id)
+    member = _find_member(session, project.id, account.id) if account else None
     if member is None:
-        raise MemberNotFound(f"{user_id} is not a member of {project.name!r}.")
+        raise MemberNotFound(f"{user!r} is not a member of {project.name!r}.")
     _keep_an_owner(session, member)
     session.delete(member)
     record(session, MembershipChanged(project_id=project.id))
@@ -128,13 +132,19 @@ def remove_member(session: Session, *, project: Project, user_id: str) -> None:
 
 def member_permissions(session: Session, project_id: str) -> dict[str, frozenset[Permission]]:
     """Map each member's account id to what the member may do in the project."""
-    return {member.user_id: ROLES[ProjectRole(member.role)] for member in list_members(session, project_id)}
+    members = session.exec(select(ProjectMember).where(ProjectMember.project_id == project_id))
+    return {member.user_id: ROLES[ProjectRole(member.role)] for member in members}
 
 
 def permissions_in(session: Session, principal: Principal, project_id: str) -> frozenset[Permission]:
     """Return what the principal may do in the project; empty for a stranger."""
     if principal.is_admin:
         return frozenset(Permission)
+    return permissions_by_membership(session, principal, project_id)
+
+
+def permissions_by_membership(session: Session, principal: Principal, project_id: str) -> frozenset[Permission]:
+    """Return what the principal may do in the project without the rights of an administrator."""
     if principal.project_id not in (None, project_id):
         return frozenset()
     if principal.kind == "job":
@@ -167,17 +177,36 @@ def visible(principal: Principal, project_id: Mapped[str], permission: Permissio
     """Build the filter that keeps the rows of projects in which the principal holds the permission."""
     if principal.is_admin:
         return true()
+    if principal.permissions is not None and permission not in principal.permissions:
+        return false()
     if principal.kind == "job":
         return project_id == principal.project_id
     roles = [role for role, held in ROLES.items() if permission in held]
-    if principal.permissions is not None and permission not in principal.permissions:
-        roles = []
     mine = select(ProjectMember.project_id).where(
         ProjectMember.user_id == principal.user_id, col(ProjectMember.role).in_(roles)
     )
     if principal.project_id is not None:
         mine = mine.where(ProjectMember.project_id == principal.project_id)
     return project_id.in_(mine)
+
+
+def _read(member: ProjectMember, *, email: str, name: str) -> MemberRead:
+    return MemberRead(
+        user_id=member.user_id, email=email, name=name, role=ProjectRole(member.role), created_at=member.created_at
+    )
+
+
+def _remaining(error: IntegrityError) -> str:
+    """Name the table whose rows still point at the project."""
+    diagnosis = getattr(error.orig, "diag", None)
+    return str(getattr(diagnosis, "table_name", None) or "object")
+
+
+def _lock_members(session: Session, project_id: str) -> None:
+    """Let one change of members at a time through, without holding up rows that merely refer to the project."""
+    locked = select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
+    if session.exec(locked).one_or_none() is None:
+        raise ProjectNotFound(f"There is no project {project_id}.")
 
 
 def _find_member(session: Session, project_id: str, user_id: str) -> ProjectMember | None:
@@ -188,9 +217,9 @@ def _find_member(session: Session, project_id: str, user_id: str) -> ProjectMemb
 
 def _keep_an_owner(session: Session, leaving: ProjectMember) -> None:
     owners = session.exec(
-        select(ProjectMember)
-        .where(ProjectMember.project_id == leaving.project_id, ProjectMember.role == ProjectRole.OWNER)
-        .with_for_update()
+        select(ProjectMember.user_id).where(
+            ProjectMember.project_id == leaving.project_id, ProjectMember.role == ProjectRole.OWNER
+        )
     )
-    if [owner.user_id for owner in owners] == [leaving.user_id]:
+    if list(owners) == [leaving.user_id]:
         raise LastOwner("A project needs an owner: give somebody else that role first.")

@@ -1,4 +1,4 @@
-"""The node's cache of model artifacts: fetched once from the object store, addressed by content, checked at each use."""
+"""The node's cache of model artifacts: fetched once, addressed by content, checked whenever a model is loaded."""
 
 import hashlib
 import os
@@ -47,7 +47,9 @@ class ArtifactCache:
         except BlobNotFound as error:
             raise ModelBroken(f"The artifact {revision.uri} is not in the object store.") from error
         except OSError as error:
-            raise ModelUnavailable("The object store does not answer; try again in a moment.", retry_after_s=2) from error
+            raise ModelUnavailable(
+                "The object store does not answer; try again in a moment.", retry_after_s=2
+            ) from error
 
     def _prune(self, keep: Path) -> None:
         files = sorted(

@@ -180,9 +180,7 @@ class Channel:
 
     async def pulse(self) -> bytes | None:
         """Give a sign of life and return the generation, None after a flush."""
-        generation: bytes | None = await cast(
-            Any, self._cache.eval(_PULSE, 2, SERVERS, GENERATION, self._server_id)
-        )
+        generation: bytes | None = await cast(Any, self._cache.eval(_PULSE, 2, SERVERS, GENERATION, self._server_id))
         return generation
 
     async def acknowledge(self, name: str, version: int) -> None:
@@ -205,11 +203,11 @@ class Channel:
             await subscription.subscribe(BUMPS)
             yield _messages(subscription)
         finally:
-            await subscription.aclose()
+            await cast(Any, subscription).aclose()
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._cache.aclose()
+        await cast(Any, self._cache).aclose()
 
 
 async def _messages(subscription: redis.asyncio.client.PubSub) -> AsyncIterator[bytes]:

@@ -1,5 +1,6 @@
 """Copies of the published documents that outlive Valkey: in the object store, and on each node's own disk."""
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -38,8 +39,12 @@ class DiskCopies:
         """Return the envelopes on this disk."""
         return [path.read_bytes() for path in sorted(self._folder.glob("*/*.json"))]
 
-    def keep(self, sealed: SealedDocument) -> None:
-        """Write a document unless this disk holds a later one; readers never see half of it."""
+    def keep(self, documents: Iterable[SealedDocument]) -> None:
+        """Write documents unless this disk holds later ones; readers never see half of one."""
+        for sealed in documents:
+            self._keep(sealed)
+
+    def _keep(self, sealed: SealedDocument) -> None:
         path = self._folder / sealed.kind / f"{sealed.key}.json"
         if self._version_at(path) >= sealed.version:
             return

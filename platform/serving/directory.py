@@ -8,21 +8,21 @@ from itertools import accumulate
 from .documents import Document, Tombstone
 from .errors import RevisionNotFound
 from .grants import EVERYTHING, INVOKE, KeyGrant, ProjectGrants, Revocations
+from .protocol import Target
 from .table import EndpointDocument, Revision
+from .tensors import Interface
 
 
 class Route:
     """One revision of one endpoint, with what the request path needs at hand."""
 
-    __slots__ = ("endpoint_id", "meter", "number", "revision", "signature", "version", "version_header")
+    __slots__ = ("header", "meter", "revision", "target")
 
     def __init__(self, document: EndpointDocument, revision: Revision) -> None:
-        self.endpoint_id = document.endpoint_id
         self.revision = revision
-        self.signature = revision.signature
-        self.number = revision.number
-        self.version = str(revision.number)
-        self.version_header = (b"x-raymill-revision", self.version.encode())
+        self.target = Target(document.key, str(revision.number), Interface(revision.signature))
+        #: Response header that tells clients which revision answered.
+        self.header = (b"x-raymill-revision", self.target.version.encode())
         #: Name under which the live metrics count this revision.
         self.meter = (document.endpoint_id, revision.number)
 
@@ -30,7 +30,7 @@ class Route:
 class Endpoint:
     """One endpoint: its document, its revisions, and who gets which."""
 
-    __slots__ = ("_bounds", "_only", "_salt", "_weighted", "document", "name", "project_id", "routes", "sticky_header")
+    __slots__ = ("_bounds", "_only", "_salt", "document", "name", "project_id", "routes", "serving", "sticky_header")
 
     def __init__(self, document: EndpointDocument) -> None:
         self.document = document
@@ -39,9 +39,10 @@ class Endpoint:
         self.routes = {str(revision.number): Route(document, revision) for revision in document.revisions}
         self.sticky_header = document.sticky_header.lower().encode() if document.sticky_header else None
         weights = {number: weight for number, weight in sorted(document.traffic.items()) if weight}
-        self._weighted = [self.routes[str(number)] for number in weights]
+        #: The revisions that have weight, by number.
+        self.serving = [self.routes[str(number)] for number in weights]
         self._bounds = list(accumulate(weights.values()))
-        self._only = self._weighted[0] if len(self._weighted) == 1 else None
+        self._only = self.serving[0] if len(self.serving) == 1 else None
         self._salt = document.endpoint_id.encode()[-16:]
 
     def pick(self, key: bytes) -> Route:
@@ -49,7 +50,7 @@ class Endpoint:
         if self._only is not None:
             return self._only
         digest = blake2b(key, digest_size=8, salt=self._salt).digest()
-        return self._weighted[bisect_right(self._bounds, int.from_bytes(digest) % 100)]
+        return self.serving[bisect_right(self._bounds, int.from_bytes(digest) % 100)]
 
     def route(self, number: str) -> Route:
         """Return the revision that the client named.
@@ -87,6 +88,10 @@ class Directory:
     def version_of(self, name: str) -> int:
         """Return the version held of the document ``<kind>:<key>``, 0 if none."""
         return self._versions.get(name, 0)
+
+    def skip(self, name: str, version: int) -> None:
+        """Note a document of a kind that this server has no use for."""
+        self._versions[name] = max(version, self.version_of(name))
 
     def apply(self, document: Document) -> bool:
         """Take a document over unless a later version is held; return whether it was."""

@@ -33,9 +33,7 @@ class Caller:
 class Edge:
     """Authentication and authorisation of one model server."""
 
-    def __init__(
-        self, directory: Directory, verifier: TokenVerifier, *, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, directory: Directory, verifier: TokenVerifier, *, now: Callable[[], float] = time.time) -> None:
         self._directory = directory
         self._verifier = verifier
         self._now = now

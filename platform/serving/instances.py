@@ -39,7 +39,9 @@ def _feeds(interface: Interface, rows: list[Any]) -> dict[str, Array]:
     ports = list(interface.inputs.values())
     if len(ports) == 1 and not _is_keyed_by(interface, rows[0]):
         return {ports[0].name: _single(ports[0], rows)}
-    return {port.name: _column(port, [_value(row, port.name, index) for index, row in enumerate(rows)]) for port in ports}
+    return {
+        port.name: _column(port, [_value(row, port.name, index) for index, row in enumerate(rows)]) for port in ports
+    }
 
 
 def _is_keyed_by(interface: Interface, row: Any) -> bool:

@@ -1,7 +1,7 @@
 """The inference log: one row per request, in Parquet files in the object store.
 
-A request only appends to a bounded buffer. A thread writes the buffer away every few seconds, one file per project; when
-the store cannot keep up the oldest rows are dropped and counted. Payloads are kept as the JSON that was sent and answered.
+A request only appends to a bounded buffer. A thread writes the buffer away every few seconds, one file per project;
+when the store cannot keep up the oldest rows are dropped and counted. Payloads are kept as they were sent and answered.
 """
 
 import asyncio

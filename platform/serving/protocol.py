@@ -152,9 +152,7 @@ def _answer(target: Target, request_id: Any, wanted: list[_Wanted], arrays: list
     if request_id is not None:
         document["id"] = request_id
     pieces: list[bytes] = []
-    document["outputs"] = [
-        _output(output, array, pieces) for output, array in zip(wanted, arrays, strict=True)
-    ]
+    document["outputs"] = [_output(output, array, pieces) for output, array in zip(wanted, arrays, strict=True)]
     body = orjson.dumps(document, option=_NUMPY)
     return Answer(b"".join([body, *pieces]), len(body)) if pieces else Answer(body)
 

@@ -10,8 +10,8 @@ from .errors import InputRefused
 from .formats import DTYPES, Array
 from .table import Signature, TensorSpec
 
-_ACCEPTED_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "U"}
-_KIND_NAMES = {"f": "numbers", "i": "whole numbers", "u": "whole numbers", "b": "true or false", "O": "strings"}
+_ACCEPTED_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+_KIND_NAMES = {"f": "numbers", "i": "whole numbers", "u": "whole numbers", "b": "true or false"}
 
 
 class Port:
@@ -26,7 +26,7 @@ class Port:
         self.columns = spec.columns
         self.dtype = DTYPES[spec.datatype]
         self._kind = self.dtype.kind
-        self._accepted = _ACCEPTED_KINDS[self._kind]
+        self._accepted = _ACCEPTED_KINDS.get(self._kind, "")
 
     def array(self, data: Any) -> Array:
         """Turn nested lists into an array of this tensor's type; numbers are never bent to fit.
@@ -34,10 +34,14 @@ class Port:
         Raises:
             InputRefused: If the lists are ragged or hold values of another type.
         """
+        if self._kind == "O":
+            return self._strings(data)
         try:
             array = np.array(data)
         except (ValueError, OverflowError) as error:
-            raise InputRefused(self.name, "the nested lists do not form one array; all rows must be of one length.") from error
+            raise InputRefused(
+                self.name, "the nested lists do not form one array; all rows must be of one length."
+            ) from error
         if array.dtype is self.dtype:
             return array
         if array.size and array.dtype.kind not in self._accepted:
@@ -45,6 +49,12 @@ class Port:
         if self._kind in "iu":
             self._check_range(array)
         return self._cast(array)
+
+    def _strings(self, data: Any) -> Array:
+        array = np.array(data, dtype=object)
+        if not all(type(value) is str for value in array.flat):
+            raise InputRefused(self.name, f"the values must be strings ({self.datatype}), in rows of one length.")
+        return array
 
     def _check_range(self, array: Array) -> None:
         limits = np.iinfo(self.dtype)

@@ -1,23 +1,41 @@
-"""Routes of experiments and runs."""
+"""Routes of experiments, runs and metrics."""
 
-from fastapi import APIRouter
+from typing import Annotated
 
-from ..auth.deps import CurrentPrincipal
+from fastapi import APIRouter, Query
+
+from ..auth.deps import CurrentPrincipal, OncePerKey
 from ..auth.permissions import Permission
 from ..kernel.deps import DbSession, Paging
 from ..kernel.pagination import Page
+from ..projects.deps import authorize
 from . import service
-from .schemas import ExperimentCreate, ExperimentRead, MetricPoint, MetricsLog, RunCreate, RunRead, RunUpdate
+from .deps import ExperimentReader, ExperimentWriter, RunReader, RunWriter
+from .schemas import (
+    ExperimentCreate,
+    ExperimentRead,
+    MetricHistory,
+    MetricQuery,
+    MetricsWrite,
+    RunCreate,
+    RunFinish,
+    RunRead,
+)
 
 router = APIRouter(tags=["tracking"])
 
-_READ, _WRITE = Permission.RUN_READ, Permission.RUN_WRITE
-
 
 @router.post("/experiments", status_code=201)
-def create_experiment(data: ExperimentCreate, session: DbSession, principal: CurrentPrincipal) -> ExperimentRead:
-    """Make an experiment."""
-    return ExperimentRead.model_validate(service.create_experiment(session, principal=principal, data=data))
+def create_experiment(
+    data: ExperimentCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey
+) -> ExperimentRead:
+    """Make an experiment without runs."""
+
+    def create() -> ExperimentRead:
+        experiment = service.create_experiment(session, principal=principal, data=data)
+        return service.describe_experiments(session, [experiment])[0]
+
+    return key.once(session, data, ExperimentRead, create)
 
 
 @router.get("/experiments")
@@ -26,30 +44,31 @@ def list_experiments(
 ) -> Page[ExperimentRead]:
     """List the experiments that the caller may read."""
     page = service.list_experiments(session, principal=principal, query=query, project_id=project_id)
-    return page.map(ExperimentRead.model_validate)
+    return Page(items=service.describe_experiments(session, page.items), next_cursor=page.next_cursor)
 
 
 @router.get("/experiments/{experiment_id}")
-def get_experiment(experiment_id: str, session: DbSession, principal: CurrentPrincipal) -> ExperimentRead:
-    """Return one experiment."""
-    return ExperimentRead.model_validate(
-        service.get_experiment(session, principal=principal, experiment_id=experiment_id, permission=_READ)
-    )
+def get_experiment(experiment: ExperimentReader, session: DbSession) -> ExperimentRead:
+    """Return one experiment with what its newest run did."""
+    return service.describe_experiments(session, [experiment])[0]
 
 
 @router.delete("/experiments/{experiment_id}", status_code=204)
-def delete_experiment(experiment_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
-    """Remove an experiment without runs."""
-    service.delete_experiment(
-        session,
-        service.get_experiment(session, principal=principal, experiment_id=experiment_id, permission=_WRITE),
-    )
+def delete_experiment(experiment: ExperimentWriter, session: DbSession) -> None:
+    """Remove an experiment with its runs."""
+    service.delete_experiment(session, experiment)
 
 
 @router.post("/runs", status_code=201)
-def create_run(data: RunCreate, session: DbSession, principal: CurrentPrincipal) -> RunRead:
-    """Begin a run."""
-    return RunRead.model_validate(service.create_run(session, principal=principal, data=data))
+def create_run(data: RunCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey) -> RunRead:
+    """Start a run."""
+    authorize(session, principal, data.project_id, Permission.RUN_WRITE)
+
+    def create() -> RunRead:
+        run = service.start_run(session, **data.model_dump(), source={"kind": principal.kind, "id": principal.id})
+        return service.describe_runs(session, [run])[0]
+
+    return key.once(session, data, RunRead, create)
 
 
 @router.get("/runs")
@@ -64,38 +83,34 @@ def list_runs(
     page = service.list_runs(
         session, principal=principal, query=query, project_id=project_id, experiment_id=experiment_id
     )
-    return page.map(RunRead.model_validate)
+    return Page(items=service.describe_runs(session, page.items), next_cursor=page.next_cursor)
 
 
 @router.get("/runs/{run_id}")
-def get_run(run_id: str, session: DbSession, principal: CurrentPrincipal) -> RunRead:
+def get_run(run: RunReader, session: DbSession) -> RunRead:
     """Return one run with the last value of each metric."""
-    return RunRead.model_validate(service.get_run(session, principal=principal, run_id=run_id, permission=_READ))
-
-
-@router.patch("/runs/{run_id}")
-def update_run(run_id: str, data: RunUpdate, session: DbSession, principal: CurrentPrincipal) -> RunRead:
-    """End a run."""
-    run = service.get_run(session, principal=principal, run_id=run_id, permission=_WRITE)
-    service.finish_run(session, run_id=run.id, status=data.status)
-    return RunRead.model_validate(run)
-
-
-@router.post("/runs/{run_id}/metrics", status_code=204)
-def log_metrics(run_id: str, data: MetricsLog, session: DbSession, principal: CurrentPrincipal) -> None:
-    """Add the metrics of one step."""
-    run = service.get_run(session, principal=principal, run_id=run_id, permission=_WRITE)
-    service.log_metrics(session, run_id=run.id, step=data.step, metrics=data.metrics)
-
-
-@router.get("/runs/{run_id}/metrics")
-def get_metric_history(run_id: str, session: DbSession, principal: CurrentPrincipal) -> list[MetricPoint]:
-    """Return every value that a run reported."""
-    run = service.get_run(session, principal=principal, run_id=run_id, permission=_READ)
-    return [MetricPoint.model_validate(point) for point in service.metric_history(session, run.id)]
+    return service.describe_runs(session, [run])[0]
 
 
 @router.delete("/runs/{run_id}", status_code=204)
-def delete_run(run_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
+def delete_run(run: RunWriter, session: DbSession) -> None:
     """Remove a run with its metrics."""
-    service.delete_run(session, service.get_run(session, principal=principal, run_id=run_id, permission=_WRITE))
+    service.delete_run(session, run)
+
+
+@router.post("/runs/{run_id}/finish")
+def finish_run(data: RunFinish, run: RunWriter, session: DbSession) -> RunRead:
+    """Say how a run ended and what it left."""
+    return service.describe_runs(session, [service.finish_run(session, run.id, **data.model_dump())])[0]
+
+
+@router.post("/runs/{run_id}/metrics", status_code=204)
+def log_metrics(data: MetricsWrite, run: RunWriter, session: DbSession) -> None:
+    """Add the values of one step."""
+    service.log_metrics(session, run.id, data.step, data.metrics)
+
+
+@router.get("/runs/{run_id}/metrics")
+def get_metric_history(run: RunReader, session: DbSession, query: Annotated[MetricQuery, Query()]) -> MetricHistory:
+    """Return what a run logged, in the order of logging."""
+    return service.read_history(session, run.id, query)

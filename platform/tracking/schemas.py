@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
@@ -52,7 +52,7 @@ class RunFinish(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    status: RunStatus = RunStatus.COMPLETED
+    status: Literal[RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED] = RunStatus.COMPLETED
     model_id: str | None = None
     artifacts: list[dict[str, Any]] | None = None
 
@@ -66,6 +66,21 @@ class MetricPoint(BaseModel):
     key: str
     value: float
     logged_at: datetime
+
+
+class MetricQuery(BaseModel):
+    """Which logged values are wanted: of one metric, and after which former page."""
+
+    key: str | None = None
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")] | None = None
+
+
+class MetricHistory(BaseModel):
+    """Logged values in the order of logging, and the cursor of the next page."""
+
+    items: list[MetricPoint]
+    next_cursor: str | None = None
 
 
 class RunRead(BaseModel):

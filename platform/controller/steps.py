@@ -1,0 +1,37 @@
+"""What the controller does, how often, and under which lease."""
+
+from ..deployments.publisher import sweep
+from ..kernel.resources import Resources
+from ..train import reconcile as training
+from ..train.runtime import RayJobRuntime
+from .cleanup import clean
+from .leases import LeaseKeeper
+from .scheduler import Scheduler, Step
+
+# One holder for the whole platform: what must not be done twice anywhere.
+GLOBAL = "global"
+_HOUR_S = 3600.0
+
+
+def cluster_lease(cluster_id: str) -> str:
+    """Return the name of the lease over the apps and jobs of one Ray cluster."""
+    return f"cluster:{cluster_id}"
+
+
+def global_steps(resources: Resources) -> list[Step]:
+    """Return the steps that one controller does for all clusters."""
+    every_s = resources.settings.controller.sweep_s
+    return [
+        Step("publications", GLOBAL, lambda: sweep(resources), every_s),
+        Step("cleanup", GLOBAL, lambda: clean(resources), _HOUR_S),
+    ]
+
+
+def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> Scheduler:
+    """Put together the loops of one controller; the caller starts and stops them."""
+    lease = cluster_lease(cluster_id)
+    controller = resources.settings.controller
+    keeper = LeaseKeeper(resources.database, names=(GLOBAL, lease), holder=holder, life_s=controller.lease_s)
+    runtime = RayJobRuntime(resources.settings)
+    jobs = Step("training-jobs", lease, lambda: training.step(resources, runtime), controller.sweep_s, limit_s=120.0)
+    return Scheduler([*global_steps(resources), jobs], keeper)

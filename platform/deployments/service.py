@@ -1,0 +1,234 @@
+"""The rules of deployments: names, revisions, and who may serve what where."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from ..auth.permissions import Permission
+from ..auth.schemas import Principal
+from ..kernel.clock import utc_now
+from ..kernel.events import record
+from ..kernel.ids import check_name, new_id
+from ..kernel.pagination import Page, PageQuery, paginate
+from ..projects.errors import ProjectNotFound
+from ..projects.service import authorize, visible
+from ..registry import lineage, pins
+from ..registry import service as models
+from ..registry import versions as model_versions
+from ..registry.schemas import LineageKind
+from .compile import endpoint_key, endpoint_url
+from .errors import DeploymentExists, DeploymentNotFound, ScalingNotApplicable, TierUnavailable
+from .events import DeploymentChanged
+from .models import Deployment, Revision
+from .schemas import (
+    DeploymentCreate,
+    DeploymentRead,
+    DeploymentResources,
+    DeploymentStatus,
+    DeploymentUpdate,
+    Environment,
+    RevisionRead,
+    Tier,
+)
+
+
+def deploy_model(session: Session, *, principal: Principal, data: DeploymentCreate) -> Deployment:
+    """Serve a model under a new name; its endpoint answers as soon as the change is published.
+
+    Raises:
+        TierUnavailable: If the tier is not offered.
+        ModelNotFound: If the project has no such model.
+        VersionNotFound: If the model has no such version, or no ready one.
+        VersionNotServable: If the version is not ready or has no form that the tier can run.
+        DeploymentExists: If the project has a deployment of that name in that environment.
+    """
+    project = authorize(session, principal, data.project_id, Permission.DEPLOYMENT_WRITE)
+    _check_environment(session, principal, project.id, data.environment)
+    if data.tier is Tier.DEDICATED:
+        raise TierUnavailable(data.tier)
+    model = models.get_model_in(session, project.id, data.model)
+    deployment = Deployment(
+        id=new_id("dep"),
+        project_id=project.id,
+        name=check_name(data.name),
+        environment=data.environment,
+        endpoint_key=endpoint_key(project.name, data.name, data.environment),
+        model_id=model.id,
+        traffic={},
+        created_by=principal.id,
+    )
+    try:
+        with session.begin_nested():
+            session.add(deployment)
+    except IntegrityError as error:
+        raise DeploymentExists(data.name, data.environment) from error
+    _add_revision(session, deployment, version=data.version)
+    return deployment
+
+
+def get_deployment(session: Session, *, principal: Principal, deployment_id: str) -> Deployment:
+    """Return a deployment that the principal may read.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+    """
+    return _authorized(session, principal, deployment_id, Permission.DEPLOYMENT_READ)
+
+
+def list_deployments(
+    session: Session, *, principal: Principal, query: PageQuery, project_id: str | None
+) -> Page[Deployment]:
+    """Return the deployments that the principal may read, optionally of one project."""
+    filters = [visible(principal, col(Deployment.project_id), Permission.DEPLOYMENT_READ)]
+    if project_id is not None:
+        filters.append(col(Deployment.project_id) == project_id)
+    return paginate(session, Deployment, query, *filters)
+
+
+def update_deployment(
+    session: Session, *, principal: Principal, deployment_id: str, data: DeploymentUpdate
+) -> Deployment:
+    """Make a revision of another model version and give it all traffic.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+        VersionNotFound: If the model has no such version, or no ready one.
+        VersionNotServable: If the version is not ready or has no form that the tier can run.
+    """
+    deployment = _writable(session, principal, deployment_id)
+    _add_revision(session, deployment, version=data.version)
+    return deployment
+
+
+def scale_deployment(session: Session, *, principal: Principal, deployment_id: str) -> NoReturn:
+    """Refuse to set a number of replicas: deployments share the pool.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+        ScalingNotApplicable: Always otherwise.
+    """
+    _writable(session, principal, deployment_id)
+    raise ScalingNotApplicable
+
+
+def delete_deployment(session: Session, *, principal: Principal, deployment_id: str) -> None:
+    """Stop serving; the endpoint answers 404 as soon as that is published.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+    """
+    deployment = _writable(session, principal, deployment_id)
+    for revision in _revisions(session, [deployment.id]):
+        pins.unpin(session, version_id=revision.model_version_id, owner=_pin_owner(deployment))
+    session.delete(deployment)
+    _record_change(session, deployment)
+
+
+def describe_deployments(session: Session, deployments: Sequence[Deployment], *, base_url: str) -> list[DeploymentRead]:
+    """Show deployments with their endpoints and revisions."""
+    revisions: dict[str, list[Revision]] = {deployment.id: [] for deployment in deployments}
+    for revision in _revisions(session, list(revisions)):
+        revisions[revision.deployment_id].append(revision)
+    return [_describe(deployment, revisions[deployment.id], base_url) for deployment in deployments]
+
+
+def describe_deployment(session: Session, deployment: Deployment, *, base_url: str) -> DeploymentRead:
+    """Show one deployment with its endpoint and revisions."""
+    return describe_deployments(session, [deployment], base_url=base_url)[0]
+
+
+def _describe(deployment: Deployment, revisions: list[Revision], base_url: str) -> DeploymentRead:
+    return DeploymentRead.model_validate(
+        {
+            **deployment.model_dump(),
+            "endpoint": endpoint_url(base_url, deployment.endpoint_key),
+            "resources": DeploymentResources(
+                model_bytes=sum(row.size_bytes for row in revisions if str(row.number) in deployment.traffic)
+            ),
+            "revisions": [RevisionRead.model_validate(revision) for revision in revisions],
+        }
+    )
+
+
+def _authorized(session: Session, principal: Principal, deployment_id: str, permission: Permission) -> Deployment:
+    deployment = session.get(Deployment, deployment_id)
+    if deployment is None:
+        raise DeploymentNotFound(deployment_id)
+    try:
+        authorize(session, principal, deployment.project_id, permission)
+    except ProjectNotFound as error:
+        raise DeploymentNotFound(deployment_id) from error
+    return deployment
+
+
+def _writable(session: Session, principal: Principal, deployment_id: str) -> Deployment:
+    deployment = _authorized(session, principal, deployment_id, Permission.DEPLOYMENT_WRITE)
+    _check_environment(session, principal, deployment.project_id, deployment.environment)
+    # Changes of one deployment happen one after the other.
+    locked = select(Deployment).where(Deployment.id == deployment_id).with_for_update()
+    held = session.exec(locked.execution_options(populate_existing=True)).one_or_none()
+    if held is None:
+        raise DeploymentNotFound(deployment_id)
+    return held
+
+
+def _check_environment(session: Session, principal: Principal, project_id: str, environment: str) -> None:
+    if environment == Environment.PRODUCTION:
+        authorize(session, principal, project_id, Permission.DEPLOYMENT_PRODUCTION)
+
+
+def _add_revision(session: Session, deployment: Deployment, *, version: int | None) -> None:
+    model_version = model_versions.get_version(session, deployment.model_id, version)
+    artifact = model_versions.servable(session, model_version.id)
+    pins.pin(session, version_id=model_version.id, owner=_pin_owner(deployment))
+    newest = _revisions(session, [deployment.id])[:1]
+    revision = Revision(
+        id=new_id("rev"),
+        project_id=deployment.project_id,
+        deployment_id=deployment.id,
+        number=newest[0].number + 1 if newest else 1,
+        model_version_id=model_version.id,
+        model_version=model_version.version,
+        format=artifact.format,
+        uri=artifact.uri,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        signature=artifact.signature,
+    )
+    session.add(revision)
+    _give_all_traffic(session, deployment, revision)
+    lineage.link(
+        session,
+        project_id=deployment.project_id,
+        source=(LineageKind.MODEL_VERSION, model_version.id),
+        target=(LineageKind.DEPLOYMENT, deployment.id),
+    )
+
+
+def _give_all_traffic(session: Session, deployment: Deployment, revision: Revision) -> None:
+    deployment.traffic = {str(revision.number): 100}
+    deployment.status, deployment.reason = DeploymentStatus.DEPLOYING, None
+    deployment.published_version = None
+    deployment.updated_at = utc_now()
+    session.add(deployment)
+    session.flush()
+    _record_change(session, deployment)
+
+
+def _record_change(session: Session, deployment: Deployment) -> None:
+    changed = DeploymentChanged(
+        deployment_id=deployment.id, project_id=deployment.project_id, endpoint_key=deployment.endpoint_key
+    )
+    record(session, changed)
+
+
+def _revisions(session: Session, deployment_ids: Sequence[str]) -> list[Revision]:
+    """Return the revisions of the deployments, newest first."""
+    theirs = select(Revision).where(col(Revision.deployment_id).in_(deployment_ids))
+    return list(session.exec(theirs.order_by(col(Revision.number).desc())))
+
+
+def _pin_owner(deployment: Deployment) -> str:
+    return f"deployment {deployment.endpoint_key}"

@@ -1,0 +1,58 @@
+"""Dependencies that put the caller's right to a model into an endpoint's signature."""
+
+from typing import Annotated
+
+from fastapi import Depends
+from sqlmodel import Session
+
+from ..auth.deps import CurrentPrincipal
+from ..auth.permissions import Permission
+from ..auth.schemas import Principal
+from ..kernel.deps import DbSession
+from ..projects.errors import ProjectNotFound
+from ..projects.service import authorize
+from .errors import ModelNotFound
+from .models import ModelVersion, RegisteredModel
+from .service import get_model
+from .versions import get_version
+
+__all__ = ["ModelReader", "ModelWriter", "VersionReader", "VersionWriter", "authorize_model"]
+
+
+def authorize_model(session: Session, principal: Principal, model_id: str, permission: Permission) -> RegisteredModel:
+    """Return the model when the principal holds the permission in its project.
+
+    Raises:
+        ModelNotFound: If it does not exist, or belongs to a project of strangers.
+        PermissionDenied: If this one right is missing.
+    """
+    model = get_model(session, model_id)
+    try:
+        authorize(session, principal, model.project_id, permission)
+    except ProjectNotFound as error:
+        raise ModelNotFound(f"There is no model {model_id}.") from error
+    return model
+
+
+def _reader(model_id: str, principal: CurrentPrincipal, session: DbSession) -> RegisteredModel:
+    return authorize_model(session, principal, model_id, Permission.MODEL_READ)
+
+
+def _writer(model_id: str, principal: CurrentPrincipal, session: DbSession) -> RegisteredModel:
+    return authorize_model(session, principal, model_id, Permission.MODEL_WRITE)
+
+
+ModelReader = Annotated[RegisteredModel, Depends(_reader)]
+ModelWriter = Annotated[RegisteredModel, Depends(_writer)]
+
+
+def _version_reader(version: int, model: ModelReader, session: DbSession) -> ModelVersion:
+    return get_version(session, model.id, version)
+
+
+def _version_writer(version: int, model: ModelWriter, session: DbSession) -> ModelVersion:
+    return get_version(session, model.id, version)
+
+
+VersionReader = Annotated[ModelVersion, Depends(_version_reader)]
+VersionWriter = Annotated[ModelVersion, Depends(_version_writer)]

@@ -1,0 +1,316 @@
+"""The rules of model versions: draft, artifacts, completion, and what the serverless pool may load."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from ..kernel.clock import utc_now
+from ..kernel.ids import new_id
+from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.storage import Blob
+from . import lineage, pins
+from .errors import (
+    ArtifactNotFound,
+    BadArtifactPath,
+    ModelInUse,
+    ModelNotFound,
+    VersionNotDraft,
+    VersionNotFound,
+    VersionNotServable,
+)
+from .models import Artifact, ModelVersion, RegisteredModel
+from .schemas import (
+    ArtifactType,
+    LineageKind,
+    Servable,
+    Signature,
+    VersionComplete,
+    VersionCreate,
+    VersionRead,
+    VersionStatus,
+)
+from .service import artifacts_of, describe_artifact
+
+_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
+_MAX_PATH = 512
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """A file that lies in the object store and awaits its row."""
+
+    path: str
+    type: ArtifactType
+    blob: Blob
+
+
+def create_version(session: Session, *, model: RegisteredModel, data: VersionCreate, created_by: str) -> ModelVersion:
+    """Make the model's next version, a draft; parallel callers wait for each other and get consecutive numbers.
+
+    Raises:
+        ModelNotFound: If the model was deleted meanwhile.
+    """
+    locked = session.exec(
+        select(RegisteredModel)
+        .where(RegisteredModel.id == model.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if locked is None:
+        raise ModelNotFound(f"There is no model {model.id}.")
+    locked.last_version += 1
+    locked.updated_at = utc_now()
+    version = ModelVersion(
+        id=new_id("mdv"),
+        project_id=locked.project_id,
+        model_id=locked.id,
+        version=locked.last_version,
+        framework=data.framework or locked.framework,
+        signature=data.signature.model_dump() if data.signature else None,
+        metrics=data.metrics,
+        source=data.source.model_dump(exclude_none=True),
+        created_by=created_by,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def get_version(session: Session, model_id: str, version: int | None = None) -> ModelVersion:
+    """Return one version of a model: of this number, or the newest ready one.
+
+    Raises:
+        VersionNotFound: If there is none.
+    """
+    statement = select(ModelVersion).where(ModelVersion.model_id == model_id)
+    if version is None:
+        statement = statement.where(ModelVersion.status == VersionStatus.READY)
+    else:
+        statement = statement.where(ModelVersion.version == version)
+    found = session.exec(statement.order_by(col(ModelVersion.version).desc()).limit(1)).one_or_none()
+    if found is None:
+        wanted = "version that is ready" if version is None else f"version {version}"
+        raise VersionNotFound(f"The model {model_id} has no {wanted}.")
+    return found
+
+
+def get_version_by_id(session: Session, version_id: str) -> ModelVersion:
+    """Return a version without asking who wants it.
+
+    Raises:
+        VersionNotFound: If there is none.
+    """
+    version = session.get(ModelVersion, version_id)
+    if version is None:
+        raise VersionNotFound(f"There is no model version {version_id}.")
+    return version
+
+
+def list_versions(session: Session, *, model: RegisteredModel, query: PageQuery) -> Page[ModelVersion]:
+    """Return the versions of a model, newest first."""
+    return paginate(session, ModelVersion, query, col(ModelVersion.model_id) == model.id)
+
+
+def check_path(path: str) -> str:
+    """Return an artifact's path when it is a plain relative one.
+
+    Raises:
+        BadArtifactPath: If it is not.
+    """
+    if len(path) > _MAX_PATH or not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
+        raise BadArtifactPath(
+            f"The artifact path {path[:100]!r} is not allowed: use names of letters, digits, '.', '_' and '-', "
+            "joined by '/'.",
+            details={"path": path[:_MAX_PATH]},
+        )
+    return path
+
+
+def put_artifact(session: Session, *, version_id: str, file: ArtifactFile) -> Artifact:
+    """Add a stored file to a draft; the same path again replaces it.
+
+    Raises:
+        VersionNotDraft: If the version takes no more changes.
+    """
+    version = _lock_draft(session, version_id)
+    held = session.exec(select(Artifact).where(Artifact.version_id == version.id, Artifact.path == file.path)).first()
+    if held is not None:
+        session.delete(held)
+        session.flush()
+    artifact = Artifact(
+        id=new_id("art"),
+        project_id=version.project_id,
+        version_id=version.id,
+        type=file.type,
+        path=check_path(file.path),
+        uri=file.blob.uri,
+        size_bytes=file.blob.size_bytes,
+        checksum=file.blob.sha256,
+    )
+    session.add(artifact)
+    session.flush()
+    return artifact
+
+
+def list_artifacts(session: Session, version_id: str) -> list[Artifact]:
+    """Return the artifacts of a version, by path."""
+    return artifacts_of(session, [version_id]).get(version_id, [])
+
+
+def get_artifact(session: Session, version: ModelVersion, path: str) -> Artifact:
+    """Return the artifact of a version that has this path.
+
+    Raises:
+        ArtifactNotFound: If there is none.
+    """
+    statement = select(Artifact).where(Artifact.version_id == version.id, Artifact.path == path)
+    artifact = session.exec(statement).one_or_none()
+    if artifact is None:
+        raise ArtifactNotFound(f"Version {version.version} has no artifact {path!r}.")
+    return artifact
+
+
+def artifact_blob(artifact: Artifact) -> Blob:
+    """Say where the content of an artifact lies."""
+    return Blob(uri=artifact.uri, sha256=artifact.checksum, size_bytes=artifact.size_bytes)
+
+
+def find_onnx(artifacts: list[Artifact]) -> Artifact | None:
+    """Return the artifact that the serverless pool would load."""
+    candidates = [one for one in artifacts if one.type == ArtifactType.MODEL and one.path.endswith(".onnx")]
+    # The shortest path first: ``model.onnx`` before ``parts/encoder.onnx``.
+    return min(candidates, key=lambda artifact: (artifact.path.count("/"), artifact.path), default=None)
+
+
+def mark_ready(
+    session: Session, *, version_id: str, data: VersionComplete, signature: Signature | None, onnx: str | None
+) -> ModelVersion:
+    """Close a draft; from then on it never changes. Closing a ready version again changes nothing.
+
+    Args:
+        session: The transaction.
+        version_id: Which draft.
+        data: What its maker adds to it.
+        signature: What was given or read from the ONNX artifact.
+        onnx: Checksum of the ONNX artifact that the signature was read from.
+
+    Raises:
+        VersionNotDraft: If it failed before, has no artifact, or its ONNX artifact was replaced meanwhile.
+    """
+    version = _lock(session, version_id)
+    if version.status == VersionStatus.READY:
+        return version
+    if version.status != VersionStatus.DRAFT:
+        raise VersionNotDraft(f"Version {version.version} is {version.status}; make a new one.")
+    artifacts = list_artifacts(session, version_id)
+    if not artifacts:
+        raise VersionNotDraft(f"Version {version.version} has no artifacts yet; upload one first.")
+    held = find_onnx(artifacts)
+    if (held.checksum if held else None) != onnx:
+        raise VersionNotDraft(f"An artifact of version {version.version} was replaced just now; complete it again.")
+    version.status = VersionStatus.READY
+    version.completed_at = utc_now()
+    version.signature = signature.model_dump() if signature else None
+    version.metrics = version.metrics if data.metrics is None else data.metrics
+    session.add(version)
+    session.flush()
+    return version
+
+
+def mark_failed(session: Session, *, version_id: str, error: str) -> ModelVersion:
+    """Give up a draft.
+
+    Raises:
+        VersionNotDraft: If it is ready.
+    """
+    version = _lock(session, version_id)
+    if version.status == VersionStatus.READY:
+        raise VersionNotDraft(f"Version {version.version} is ready; delete it instead.")
+    version.status = VersionStatus.FAILED
+    version.error = error
+    version.completed_at = utc_now()
+    session.add(version)
+    return version
+
+
+def delete_version(session: Session, version: ModelVersion) -> None:
+    """Remove a version with its artifacts and lineage; the blobs stay, for others may share their content.
+
+    Raises:
+        VersionPinned: If something serves or needs it; names the owners.
+        ModelInUse: If something else that is kept refers to it.
+    """
+    _lock(session, version.id)
+    pins.check_unpinned(session, [version.id])
+    lineage.forget_versions(session, [version.id])
+    try:
+        with session.begin_nested():
+            session.delete(version)
+    except IntegrityError as error:
+        raise ModelInUse(f"Version {version.version} is still used by a deployment or a training job.") from error
+
+
+def servable(session: Session, version_id: str) -> Servable:
+    """Choose the artifact of a ready version that the serverless pool loads.
+
+    Raises:
+        VersionNotFound: If there is no such version.
+        VersionNotServable: If it is not ready, or has no ONNX artifact.
+    """
+    version = get_version_by_id(session, version_id)
+    if version.status != VersionStatus.READY:
+        raise VersionNotServable(f"Version {version.version} is {version.status}; only a ready version can be served.")
+    artifact = find_onnx(list_artifacts(session, version_id))
+    if artifact is None or version.signature is None:
+        raise VersionNotServable(f"Version {version.version} has no ONNX artifact; the serverless tier needs one.")
+    return Servable(
+        format="onnx",
+        uri=artifact.uri,
+        sha256=artifact.checksum,
+        size_bytes=artifact.size_bytes,
+        signature=version.signature,
+    )
+
+
+def describe_versions(session: Session, versions: list[ModelVersion]) -> list[VersionRead]:
+    """Show versions with their artifacts and lineage."""
+    ids = [version.id for version in versions]
+    artifacts = artifacts_of(session, ids)
+    edges = lineage.lineages(session, LineageKind.MODEL_VERSION, ids)
+    return [
+        VersionRead(
+            **_own_fields(version),
+            artifacts=[describe_artifact(artifact) for artifact in artifacts.get(version.id, [])],
+            lineage=edges[version.id],
+        )
+        for version in versions
+    ]
+
+
+def describe_version(session: Session, version: ModelVersion) -> VersionRead:
+    """Show one version with its artifacts and lineage."""
+    return describe_versions(session, [version])[0]
+
+
+def _own_fields(version: ModelVersion) -> dict[str, Any]:
+    return {**version.model_dump(exclude={"created_by"}), "source": version.source or {}}
+
+
+def _lock(session: Session, version_id: str) -> ModelVersion:
+    statement = select(ModelVersion).where(ModelVersion.id == version_id).with_for_update()
+    version = session.exec(statement.execution_options(populate_existing=True)).one_or_none()
+    if version is None:
+        raise VersionNotFound(f"There is no model version {version_id}.")
+    return version
+
+
+def _lock_draft(session: Session, version_id: str) -> ModelVersion:
+    version = _lock(session, version_id)
+    if version.status != VersionStatus.DRAFT:
+        raise VersionNotDraft(
+            f"Version {version.version} is {version.status} and takes no more artifacts; make a new one."
+        )
+    return version

@@ -1,0 +1,56 @@
+"""The client library of raymill: httpx and pydantic, nothing of the server."""
+
+from .api_keys import ApiKey, NewApiKey
+from .auth import Login, User
+from .client import Client
+from .credentials import Credentials
+from .datasets import Dataset, DatasetVersion
+from .deployments import Deployment
+from .errors import (
+    AuthenticationFailed,
+    Conflict,
+    ConnectionLost,
+    ExternalServiceError,
+    InternalError,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    RaymillError,
+    ValidationFailed,
+    WaitTimeout,
+)
+from .models import Artifact, Model, ModelVersion
+from .predict import Prediction
+from .projects import Project
+from .training_jobs import TrainingJob
+from .transport import Retries
+
+__all__ = [
+    "ApiKey",
+    "Artifact",
+    "AuthenticationFailed",
+    "Client",
+    "Conflict",
+    "ConnectionLost",
+    "Credentials",
+    "Dataset",
+    "DatasetVersion",
+    "Deployment",
+    "ExternalServiceError",
+    "InternalError",
+    "Login",
+    "Model",
+    "ModelVersion",
+    "NewApiKey",
+    "NotFound",
+    "PermissionDenied",
+    "Prediction",
+    "Project",
+    "RateLimited",
+    "RaymillError",
+    "Retries",
+    "TrainingJob",
+    "User",
+    "ValidationFailed",
+    "WaitTimeout",
+]

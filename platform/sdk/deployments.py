@@ -1,0 +1,106 @@
+"""Deployments."""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from .documents import Document
+from .errors import WaitTimeout
+from .transport import Transport
+
+_PATH = "/api/v1/deployments"
+
+
+class Deployment(Document):
+    """A deployment; ``endpoint`` is the URL path or URL that answers predictions."""
+
+    id: str
+    project_id: str
+    name: str
+    environment: str
+    tier: str
+    endpoint: str
+    status: str
+    replicas: int
+    revisions: list[dict[str, Any]]
+    traffic: dict[str, Any]
+    created_at: datetime
+
+
+class Deployments:
+    """Calls below ``/deployments``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def deploy(
+        self,
+        *,
+        project_id: str,
+        name: str,
+        model: str,
+        version: int | None = None,
+        environment: str = "production",
+        tier: str = "serverless",
+        idempotency_key: str | None = None,
+    ) -> Deployment:
+        """Deploy a model version.
+
+        Args:
+            project_id: The project.
+            name: Name of the endpoint within the project.
+            model: Name or id of the model.
+            version: Number of the version; the newest ready one unless given.
+            environment: ``staging`` or ``production``.
+            tier: ``serverless`` or ``dedicated``.
+            idempotency_key: Made anew unless given; one key makes one deployment.
+        """
+        body = {
+            "project_id": project_id,
+            "name": name,
+            "model": model,
+            "version": version,
+            "environment": environment,
+            "tier": tier,
+        }
+        once = idempotency_key or str(uuid4())
+        return Deployment.model_validate(self._transport.document("POST", _PATH, json=body, once=once))
+
+    def get(self, deployment_id: str) -> Deployment:
+        """Return a deployment as it is now."""
+        return Deployment.model_validate(self._transport.document("GET", f"{_PATH}/{deployment_id}"))
+
+    def list(self, *, project_id: str | None = None) -> Iterator[Deployment]:
+        """Walk through the deployments that the caller may read, newest first."""
+        items = self._transport.items(_PATH, {"project_id": project_id})
+        return (Deployment.model_validate(item) for item in items)
+
+    def update(self, deployment_id: str, **fields: Any) -> Deployment:
+        """Change a deployment, for instance its ``version``."""
+        return Deployment.model_validate(self._transport.document("PATCH", f"{_PATH}/{deployment_id}", json=fields))
+
+    def delete(self, deployment_id: str) -> None:
+        """Take a deployment down."""
+        self._transport.request("DELETE", f"{_PATH}/{deployment_id}")
+
+    def metrics(self, deployment_id: str) -> dict[str, Any]:
+        """Return requests, errors and latency percentiles."""
+        metrics: dict[str, Any] = self._transport.document("GET", f"{_PATH}/{deployment_id}/metrics")
+        return metrics
+
+    def wait_until_ready(self, deployment_id: str, *, timeout_s: float = 60.0, poll_s: float = 0.05) -> Deployment:
+        """Wait until every model server holds the deployment's newest state.
+
+        Raises:
+            WaitTimeout: If that does not happen in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            deployment = self.get(deployment_id)
+            if deployment.status == "ready":
+                return deployment
+            if time.monotonic() >= deadline:
+                raise WaitTimeout(f"The deployment {deployment_id} is {deployment.status} after {timeout_s:.0f} s.")
+            time.sleep(poll_s)

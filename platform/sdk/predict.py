@@ -1,0 +1,56 @@
+"""Predictions: the simple form and the Open Inference Protocol v2.
+
+A prediction changes nothing, so a call whose answer is lost is sent again.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from .documents import Document
+from .transport import Transport
+
+Tensor = dict[str, Any]
+
+
+class Prediction(Document):
+    """One answer of the simple form: a row of outputs for each instance."""
+
+    predictions: list[Any]
+
+
+class Predictions:
+    """Calls of endpoints, each named by its URL, its path, or ``<project>.<deployment>``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def predict(self, endpoint: str, instances: list[Any]) -> Prediction:
+        """Predict rows, given as lists in the order of the columns or as objects keyed by column."""
+        body = {"instances": instances}
+        return Prediction.model_validate(self._post(f"{endpoint_path(endpoint)}/predict", body))
+
+    def infer(self, endpoint: str, inputs: list[Tensor], **request: Any) -> dict[str, Any]:
+        """Send one inference request of the Open Inference Protocol v2.
+
+        Args:
+            endpoint: The endpoint.
+            inputs: Tensors ``{"name", "datatype", "shape", "data"}``.
+            **request: Further members of the request, such as ``id``, ``outputs`` and ``parameters``.
+        """
+        return self._post(f"{endpoint_path(endpoint)}/infer", {"inputs": inputs, **request})
+
+    def metadata(self, endpoint: str) -> dict[str, Any]:
+        """Return what an endpoint takes and gives, by the Open Inference Protocol v2."""
+        metadata: dict[str, Any] = self._transport.document("GET", endpoint_path(endpoint))
+        return metadata
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._transport.document("POST", path, json=body, repeatable=True)
+        return answer
+
+
+def endpoint_path(endpoint: str) -> str:
+    """Return the path of an endpoint; of a URL only the path is used, so that no login leaves the platform."""
+    if "/" not in endpoint:
+        return f"/v2/models/{endpoint}"
+    return urlsplit(endpoint).path.rstrip("/")

@@ -1,0 +1,57 @@
+"""The reconcile loops as a Ray Serve app without a route."""
+
+from contextlib import suppress
+from uuid import uuid4
+
+from pydantic import BaseModel
+from ray import serve
+from ray.serve import Application
+
+from ..compute.cluster import Cluster
+from ..controller.scheduler import Scheduler
+from ..controller.steps import make_scheduler
+from ..deployments import publisher
+from ..kernel.resources import Resources
+from ..kernel.settings import Settings
+from ..kernel.telemetry import configure_logging
+
+
+class ControllerArgs(BaseModel):
+    """What an operator may set for this app in apps.yaml."""
+
+
+class Controller:
+    """One replica; of several, in this cluster or another, only the one with the lease acts."""
+
+    def __init__(self) -> None:
+        settings = Settings()
+        configure_logging(settings.log)
+        with Cluster.connect(settings) as cluster:
+            cluster_id = cluster.cluster_id()
+        self._resources = Resources.open(settings)
+        publisher.subscribe(self._resources)
+        self._scheduler: Scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
+        self._scheduler.start()
+
+    def check_health(self) -> None:
+        """Tell Serve that the loops live; Serve replaces the replica when this raises."""
+        self._scheduler.check()
+
+    def __del__(self) -> None:
+        # Serve calls this when it stops the replica; __init__ may have failed half-way.
+        with suppress(AttributeError):
+            self._scheduler.stop()
+            self._resources.close()
+
+
+def build(args: ControllerArgs) -> Application:
+    """Build the app; Serve calls this with the ``args`` of apps.yaml."""
+    deployment = serve.deployment(
+        name="controller",
+        num_replicas=1,
+        health_check_period_s=10,
+        health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=10,
+        ray_actor_options={"num_cpus": 0},
+    )
+    return deployment(Controller).bind()

@@ -1,0 +1,46 @@
+"""The data plane as a Ray Serve app: one replica, one model server."""
+
+from pydantic import BaseModel, Field
+from ray import serve
+from ray.serve import Application
+
+from ..kernel.settings import Settings
+from ..kernel.telemetry import configure_logging
+from ..serving.parts import Parts
+from ..serving.server import ModelServer
+
+
+class InferenceArgs(BaseModel):
+    """What an operator may set for this app in apps.yaml."""
+
+    num_replicas: int = Field(1, ge=1)
+    num_cpus: float = Field(0.1, ge=0)
+    max_ongoing_requests: int = Field(1000, ge=1)
+
+
+class Inference:
+    """Replica around a model server, which it builds when Serve asks for the ASGI app."""
+
+    def __init__(self) -> None:
+        settings = Settings()
+        configure_logging(settings.log)
+        self._server = ModelServer(Parts.open(settings))
+
+    def __serve_build_asgi_app__(self) -> ModelServer:
+        """Give Serve the ASGI app; its lifespan starts and stops the background work."""
+        return self._server
+
+    def check_health(self) -> None:
+        """Tell Serve that the background work lives; Serve replaces the replica when this raises."""
+        self._server.check_health()
+
+
+def build(args: InferenceArgs) -> Application:
+    """Build the app; Serve calls this with the ``args`` of apps.yaml."""
+    deployment = serve.deployment(
+        name="inference",
+        num_replicas=args.num_replicas,
+        max_ongoing_requests=args.max_ongoing_requests,
+        ray_actor_options={"num_cpus": args.num_cpus},
+    )
+    return deployment(serve.ingress()(Inference)).bind()

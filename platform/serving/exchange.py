@@ -1,0 +1,95 @@
+"""The few pieces of HTTP that a bare ASGI app needs: request heads, bounded bodies, whole answers, the error shape."""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from ..kernel.errors import BodyTooLarge, RaymillError, error_body
+from ..kernel.telemetry import take_request_id
+from .errors import ClientGone
+
+Header = tuple[bytes, bytes]
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Head(NamedTuple):
+    """A request without its body."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    request_id: bytes
+
+    @classmethod
+    def of(cls, scope: dict[str, Any]) -> "Head":
+        """Read the head from an ASGI scope, taking over or making the request id."""
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id")
+        request_id = take_request_id(given.decode("latin-1") if given else None)
+        return cls(scope["method"], scope["path"], headers, request_id.encode())
+
+
+class Response(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    headers: tuple[Header, ...] = (_JSON,)
+
+    async def send(self, send: Any, request_id: bytes) -> None:
+        """Send it, with its length and the request id."""
+        headers = [*self.headers, (b"content-length", b"%d" % len(self.body)), (b"x-request-id", request_id)]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def json_response(document: Any, status: int = 200) -> Response:
+    """Answer with a JSON document."""
+    return Response(status, orjson.dumps(document))
+
+
+def error_response(error: RaymillError, head: Head) -> Response:
+    """Answer in the one error shape; below ``/v2`` it also holds ``error``, where that protocol's clients look."""
+    body = error_body(error.type, error.message, request_id=head.request_id.decode(), details=error.details)
+    if head.path.startswith("/v2"):
+        body["error"] = error.message
+    extra = tuple((name.lower().encode(), value.encode()) for name, value in error.headers.items())
+    if error.status == BodyTooLarge.status:
+        extra += ((b"connection", b"close"),)
+    return Response(error.status, orjson.dumps(body), (_JSON, *extra))
+
+
+async def read_body(receive: Any, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        BodyTooLarge: If it is announced as, or turns out to be, larger than the limit.
+        ClientGone: If the client hangs up before the end.
+    """
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > limit_bytes:
+        raise _too_large(limit_bytes)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        return body
+    return await _read_pieces(receive, message, limit_bytes)
+
+
+async def _read_pieces(receive: Any, message: dict[str, Any], limit_bytes: int) -> bytes:
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        if not message.get("more_body"):
+            return bytes(body)
+        message = await receive()
+    raise ClientGone
+
+
+def _too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than the limit of {limit_bytes} bytes; send fewer rows per request.")

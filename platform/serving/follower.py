@@ -1,0 +1,190 @@
+"""Keeps a model server's directory current: loads it whole at start, then follows the publications.
+
+At start the documents come from Valkey; if it is away or empty, from the object store; if that is away too, from this
+node's own disk. Afterwards each bump brings one document. A check every second finds what was missed, and with
+everything else dead the server goes on with what it knows.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import redis
+import structlog
+
+from ..kernel.security import TokenVerifier
+from ..kernel.storage import ObjectStore
+from .channel import Channel, read_bump
+from .copies import DiskCopies, stored_copies
+from .directory import Directory
+from .documents import SealedDocument, read_envelope, unseal
+from .errors import DocumentForged
+
+log = structlog.get_logger(__name__)
+
+_CHECK_S = 1.0
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
+_OUTAGES = (redis.RedisError, OSError, TimeoutError)
+
+
+class Follower:
+    """The tasks that follow the publications of one control plane."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        channel: Channel,
+        store: ObjectStore,
+        disk: DiskCopies,
+        verifier: TokenVerifier,
+        *,
+        heartbeat_s: float = 1.0,
+        timeout_s: float = 2.0,
+    ) -> None:
+        self._directory = directory
+        self._channel = channel
+        self._store = store
+        self._disk = disk
+        self._verifier = verifier
+        self._period_s = min(_CHECK_S, heartbeat_s)
+        self._timeout_s = timeout_s
+        self._generation: bytes | None = b""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unkept: dict[str, SealedDocument] = {}
+        self._keeping: asyncio.Task[None] | None = None
+        self._quiet_since_outage = True
+
+    async def start(self) -> None:
+        """Subscribe, load everything, and only then count as a live server."""
+        subscribed = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self._follow(subscribed), name="follow bumps"))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await subscribed.wait()
+        except TimeoutError:
+            log.warning("started_without_cache")
+        await self._load()
+        self._tasks.append(asyncio.create_task(self._pulse(), name="pulse"))
+
+    async def stop(self) -> None:
+        """Stop following and stop counting as alive."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._keeping:
+            await self._keeping
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._channel.leave()
+                await self._channel.close()
+        except _OUTAGES:
+            log.info("cache_away_at_stop")
+
+    def is_alive(self) -> bool:
+        """Tell whether every task is still running."""
+        return all(not task.done() for task in self._tasks)
+
+    async def _load(self) -> None:
+        sources: list[tuple[str, Callable[[], Awaitable[list[bytes]]]]] = [
+            ("valkey", self._channel.read_all),
+            ("object store", lambda: asyncio.to_thread(stored_copies, self._store)),
+            ("disk", lambda: asyncio.to_thread(self._disk.read_all)),
+        ]
+        for source, read in sources:
+            try:
+                async with asyncio.timeout(None if source == "disk" else 10 * self._timeout_s):
+                    envelopes = await read()
+            except Exception as error:  # fsspec's backends raise classes of their own when a store is away
+                log.warning("documents_not_loaded", source=source, error=str(error))
+                continue
+            if envelopes:
+                self._take(envelopes)
+                log.info("documents_loaded", source=source, documents=len(envelopes))
+                return
+
+    async def _follow(self, subscribed: asyncio.Event) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._channel.bumps() as bumps:
+                    pause = _FIRST_PAUSE_S
+                    if subscribed.is_set():
+                        await self._catch_up()
+                    subscribed.set()
+                    async for bump in bumps:
+                        await self._answer(bump)
+            except _OUTAGES as error:
+                log.info("bumps_interrupted", error=str(error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE_S)
+
+    async def _answer(self, bump: bytes) -> None:
+        try:
+            name, version = read_bump(bump)
+        except ValueError:
+            log.warning("bump_not_understood", bump=bump[:200].decode("latin-1"))
+            return
+        async with asyncio.timeout(self._timeout_s):
+            if self._directory.version_of(name) < version:
+                self._take(await self._channel.read([name]))
+            if self._directory.version_of(name) >= version:
+                await self._channel.acknowledge(name, version)
+
+    async def _pulse(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    generation = await self._channel.pulse()
+                if generation != self._generation:
+                    await self._catch_up()
+                    self._generation = generation
+                self._outage_is_over()
+            except _OUTAGES as error:
+                self._note_outage(error)
+            await asyncio.sleep(self._period_s)
+
+    async def _catch_up(self) -> None:
+        async with asyncio.timeout(10 * self._timeout_s):
+            published = await self._channel.versions()
+            behind = {name: v for name, v in published.items() if v > self._directory.version_of(name)}
+            if behind:
+                self._take(await self._channel.read(behind))
+            for name, version in behind.items():
+                if self._directory.version_of(name) >= version:
+                    await self._channel.acknowledge(name, version)
+
+    def _take(self, envelopes: Iterable[bytes]) -> None:
+        """Verify and apply documents; one that is forged or broken is reported and changes nothing."""
+        for envelope in envelopes:
+            try:
+                sealed = read_envelope(envelope)
+                document = unseal(sealed, self._verifier)
+            except DocumentForged as error:
+                log.error("document_refused", error=error.message)
+                continue
+            if document is None:
+                self._directory.skip(sealed.name, sealed.version)
+            elif self._directory.apply(document):
+                self._keep(sealed)
+
+    def _keep(self, sealed: SealedDocument) -> None:
+        self._unkept[sealed.name] = sealed
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.create_task(self._write_copies(), name="write copies")
+
+    async def _write_copies(self) -> None:
+        while self._unkept:
+            batch, self._unkept = list(self._unkept.values()), {}
+            try:
+                await asyncio.to_thread(self._disk.keep, batch)
+            except OSError as error:
+                log.warning("documents_not_kept_on_disk", error=str(error))
+
+    def _note_outage(self, error: Exception) -> None:
+        if self._quiet_since_outage:
+            log.warning("cache_away", error=str(error))
+        self._quiet_since_outage = False
+
+    def _outage_is_over(self) -> None:
+        if not self._quiet_since_outage:
+            log.info("cache_back")
+        self._quiet_since_outage = True

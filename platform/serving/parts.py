@@ -1,0 +1,131 @@
+"""What a model server is made of, opened from the settings, with its background work."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import redis
+import redis.asyncio
+import structlog
+
+from ..kernel.cache import connect_async
+from ..kernel.security import load_verifier
+from ..kernel.settings import Settings
+from ..kernel.storage import ObjectStore
+from .artifacts import ArtifactCache
+from .channel import Channel
+from .copies import DiskCopies
+from .directory import Directory
+from .edge import Edge
+from .follower import Follower
+from .invoke import Invoker
+from .log import InferenceLog
+from .metrics import Metrics, MetricsFlusher
+from .pool import ModelPool
+
+log = structlog.get_logger(__name__)
+
+_LOADERS = 4
+_IDLE_CHECK_S = 5.0
+
+
+@dataclass
+class Parts:
+    """The parts of one model server."""
+
+    settings: Settings
+    directory: Directory
+    pool: ModelPool
+    invoker: Invoker
+    follower: Follower
+    flusher: MetricsFlusher
+    inference_log: InferenceLog
+    cache: redis.asyncio.Redis
+    threads: tuple[ThreadPoolExecutor, ...]
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Parts":
+        """Build every part; nothing is connected before ``start``.
+
+        Raises:
+            RaymillError: If the keys or the cache are not configured.
+        """
+        server_id = f"srv-{uuid4().hex}"
+        directory, metrics, store = Directory(), Metrics(), ObjectStore(settings)
+        verifier = load_verifier(settings.keys_dir, settings.auth)
+        cache = connect_async(settings.redis)
+        loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
+        runners = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="run")
+        serving = settings.serving
+        artifacts = ArtifactCache(store, settings.home / "cache" / "artifacts", max_bytes=serving.disk_cache_bytes)
+        pool = ModelPool(artifacts.fetch, loaders, capacity_bytes=serving.cache_bytes, idle_s=serving.idle_s)
+        inference_log = InferenceLog(store, server_id, max_rows=serving.log_buffer_rows)
+        return cls(
+            settings=settings,
+            directory=directory,
+            pool=pool,
+            invoker=Invoker(
+                Edge(directory, verifier), pool, metrics, inference_log, runners, max_body_bytes=serving.max_body_bytes
+            ),
+            follower=Follower(
+                directory,
+                Channel(connect_async(settings.redis), server_id),
+                store,
+                DiskCopies(settings.home / "serving"),
+                verifier,
+                heartbeat_s=serving.heartbeat_s,
+                timeout_s=settings.redis.timeout_s,
+            ),
+            flusher=MetricsFlusher(metrics, cache, server_id),
+            inference_log=inference_log,
+            cache=cache,
+            threads=(loaders, runners),
+        )
+
+    async def start(self) -> None:
+        """Load the table, then follow it, flush metrics and log, and drop idle models."""
+        await self.follower.start()
+        serving = self.settings.serving
+        periods: list[tuple[Callable[[], Awaitable[None]], float]] = [
+            (self._flush_metrics, serving.flush_s),
+            (self.inference_log.flush, serving.log_flush_s),
+            (self._drop_idle, _IDLE_CHECK_S),
+        ]
+        self._tasks += [asyncio.create_task(_every(period, work)) for work, period in periods]
+
+    async def stop(self) -> None:
+        """Stop the background work and write away what is still in memory."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._flush_metrics()
+        await self.inference_log.flush()
+        await self.follower.stop()
+        await self.cache.aclose()
+        for threads in self.threads:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def is_alive(self) -> bool:
+        """Tell whether all background tasks are running."""
+        return self.follower.is_alive() and all(not task.done() for task in self._tasks)
+
+    async def _flush_metrics(self) -> None:
+        try:
+            async with self._flushing, asyncio.timeout(self.settings.redis.timeout_s):
+                await self.flusher.flush()
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            log.info("metrics_kept_for_later", error=str(error))
+
+    async def _drop_idle(self) -> None:
+        self.pool.drop_idle()
+
+
+async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(period_s)
+        await work()

@@ -1,0 +1,1 @@
+"""Training jobs: the queue, the Ray job that works one off, and the built-in trainers."""

@@ -1,0 +1,31 @@
+"""What can go wrong with training jobs."""
+
+from ..kernel.errors import Conflict, NotFound, PermissionDenied, ValidationFailed
+
+
+class JobNotFound(NotFound):
+    """Raised when the job does not exist, or not for this principal."""
+
+
+class JobNotEnded(Conflict):
+    """Raised when a job that still runs is deleted."""
+
+
+class JobEnded(Conflict):
+    """Raised when a job that has ended is cancelled."""
+
+
+class NotThisJob(PermissionDenied):
+    """Raised when somebody else than the running job reports its progress."""
+
+
+class UnknownTrainer(ValidationFailed):
+    """Raised when no trainer has this name, or not for this framework."""
+
+
+class InvalidHyperparameters(ValidationFailed):
+    """Raised when the trainer does not take these hyperparameters."""
+
+
+class UnsuitableDataset(ValidationFailed):
+    """Raised when the trainer cannot learn from this dataset; the message names the column."""

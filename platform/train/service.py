@@ -1,0 +1,237 @@
+"""The rules of training jobs."""
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from ..auth.permissions import Permission
+from ..auth.schemas import Principal
+from ..data import service as data
+from ..data.errors import DatasetNotFound
+from ..kernel.clock import utc_now
+from ..kernel.ids import new_id
+from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.telemetry import current_request_id
+from ..projects.errors import ProjectNotFound
+from ..projects.service import authorize, visible
+from ..registry import lineage, versions
+from ..registry import service as registry
+from ..registry.errors import VersionNotFound
+from ..registry.schemas import Framework
+from ..tracking import service as tracking
+from ..tracking.schemas import RunStatus
+from .errors import JobEnded, JobNotEnded, JobNotFound, NotThisJob
+from .models import JobLog, TrainingJob
+from .schemas import (
+    JobStatus,
+    ProgressReport,
+    ResultReport,
+    TrainingConfig,
+    TrainingError,
+    TrainingJobRead,
+    TrainingProgress,
+    TrainingStatus,
+)
+from .trainers import check_parameters, check_table, get_trainer
+
+ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+_LAST_LINES = 200
+
+
+def start_training(session: Session, *, principal: Principal, config: TrainingConfig) -> TrainingJob:
+    """Queue a job, after everything that can be checked without running it was checked.
+
+    Raises:
+        ValidationFailed: If trainer, hyperparameters or dataset do not fit; the message names what.
+        DatasetNotFound: If the project has no such dataset or version.
+    """
+    authorize(session, principal, config.project_id, Permission.JOB_WRITE)
+    trainer = get_trainer(config.trainer, config.framework)
+    parameters = check_parameters(trainer, config.hyperparameters).model_dump()
+    dataset = data.get_dataset(session, config.dataset.id)
+    if dataset.project_id != config.project_id:
+        raise DatasetNotFound(f"There is no dataset {config.dataset.id}.")
+    version = data.get_version(session, dataset.id, config.dataset.version)
+    described = data.describe_version(version).model_dump(by_alias=True)
+    check_table(parameters["target"], described["schema"]["columns"], described["statistics"], version.row_count)
+    model = registry.ensure_model(
+        session,
+        project_id=config.project_id,
+        name=config.model.name,
+        framework=Framework(trainer.framework),
+        created_by=principal.id,
+    )
+    job_id = new_id("job")
+    run = tracking.start_run(
+        session,
+        project_id=config.project_id,
+        experiment=config.model.name,
+        name=config.name or job_id,
+        parameters=parameters,
+        source={"kind": "training_job", "id": job_id},
+        model_id=model.id,
+    )
+    pinned = config.model_copy(
+        update={
+            "hyperparameters": parameters,
+            "dataset": config.dataset.model_copy(update={"version": version.version}),
+        }
+    )
+    job = TrainingJob(
+        id=job_id,
+        project_id=config.project_id,
+        name=config.name or job_id,
+        status=JobStatus.PENDING,
+        config=pinned.model_dump(mode="json"),
+        dataset_version_id=version.id,
+        model_id=model.id,
+        run_id=run.id,
+        progress=TrainingProgress(total_epochs=parameters["epochs"]).model_dump(),
+        created_by=principal.id,
+        user_id=principal.user_id,
+        request_id=current_request_id(),
+    )
+    session.add(job)
+    session.flush()
+    lineage.link(
+        session,
+        project_id=job.project_id,
+        source=("dataset_version", version.id),
+        target=("training_job", job.id),
+    )
+    return job
+
+
+def get_job(session: Session, *, principal: Principal, job_id: str, permission: Permission) -> TrainingJob:
+    """Return a job that the principal holds the permission for.
+
+    Raises:
+        JobNotFound: If it does not exist, or not for this principal.
+        PermissionDenied: If only this permission is missing.
+    """
+    job = session.get(TrainingJob, job_id)
+    missing = JobNotFound(f"There is no training job {job_id}.")
+    if job is None:
+        raise missing
+    try:
+        authorize(session, principal, job.project_id, permission)
+    except ProjectNotFound as error:
+        raise missing from error
+    return job
+
+
+def list_training_jobs(
+    session: Session, *, principal: Principal, query: PageQuery, project_id: str | None, status: JobStatus | None
+) -> Page[TrainingJob]:
+    """Return the jobs that the principal may read."""
+    filters = [visible(principal, col(TrainingJob.project_id), Permission.JOB_READ)]
+    if project_id is not None:
+        filters.append(col(TrainingJob.project_id) == project_id)
+    if status is not None:
+        filters.append(col(TrainingJob.status) == status)
+    return paginate(session, TrainingJob, query, *filters)
+
+
+def stop_training(session: Session, job: TrainingJob) -> TrainingJob:
+    """Ask a job to stop; one that waits is cancelled at once.
+
+    Raises:
+        JobEnded: If it has ended.
+    """
+    session.refresh(job, with_for_update=True)
+    if job.status in ENDED:
+        raise JobEnded(f"The job has ended: it is {job.status}.")
+    job.cancel_requested = True
+    session.add(job)
+    if job.status == JobStatus.PENDING:
+        end_job(session, job, status=JobStatus.CANCELLED)
+    return job
+
+
+def end_job(session: Session, job: TrainingJob, *, status: JobStatus, error: TrainingError | None = None) -> None:
+    """Write down how a job ended, and end its run with it."""
+    job.status = status
+    job.error = error.model_dump() if error else None
+    job.completed_at = utc_now()
+    session.add(job)
+    tracking.finish_run(session, job.run_id, RunStatus(status))
+
+
+def delete_job(session: Session, job: TrainingJob) -> None:
+    """Remove a job that has ended, with its log.
+
+    Raises:
+        JobNotEnded: If it has not.
+    """
+    if job.status not in ENDED:
+        raise JobNotEnded(f"The job is {job.status}; cancel it first.")
+    session.delete(job)
+
+
+def report_progress(session: Session, *, principal: Principal, job_id: str, report: ProgressReport) -> None:
+    """Take what a running job says after an epoch.
+
+    Raises:
+        NotThisJob: If somebody else says it.
+    """
+    job = _own_job(session, principal, job_id)
+    job.progress = TrainingProgress(
+        percent=round(100 * report.epoch / report.total_epochs, 1),
+        epoch=report.epoch,
+        total_epochs=report.total_epochs,
+    ).model_dump()
+    job.metrics = {**job.metrics, **report.metrics}
+    session.add(job)
+    tracking.log_metrics(session, job.run_id, report.epoch, report.metrics)
+
+
+def report_result(session: Session, *, principal: Principal, job_id: str, report: ResultReport) -> None:
+    """Take what a job says at its end: which model version it made.
+
+    Raises:
+        NotThisJob: If somebody else says it.
+        VersionNotFound: If the version is not one of the job's model.
+    """
+    job = _own_job(session, principal, job_id)
+    version = versions.get_version_by_id(session, report.model_version_id)
+    if version.model_id != job.model_id:
+        raise VersionNotFound(f"There is no model version {report.model_version_id}.")
+    job.model_version_id = version.id
+    job.metrics = {**job.metrics, **report.metrics}
+    session.add(job)
+    lineage.link(
+        session, project_id=job.project_id, source=("training_job", job.id), target=("model_version", version.id)
+    )
+
+
+def read_log(session: Session, job_id: str) -> str:
+    """Return all that a job has written."""
+    pieces = select(JobLog.text).where(JobLog.job_id == job_id).order_by(col(JobLog.position))
+    return "".join(session.exec(pieces))
+
+
+def append_log(session: Session, job_id: str, whole: str) -> None:
+    """Add to the stored log what is new in the job's whole output."""
+    ends = select(func.max(col(JobLog.position) + func.length(JobLog.text))).where(JobLog.job_id == job_id)
+    stored = session.exec(ends).one() or 0
+    # PostgreSQL stores no NUL characters.
+    fresh = whole.replace("\0", " ")[stored:]
+    if fresh:
+        session.add(JobLog(job_id=job_id, position=stored, text=fresh))
+
+
+def read_job(session: Session, job: TrainingJob, *, with_log: bool = True) -> TrainingJobRead:
+    """Return a job as users see it."""
+    lines = read_log(session, job.id).splitlines()[-_LAST_LINES:] if with_log else []
+    return TrainingJobRead(**job.model_dump(), logs=lines)
+
+
+def read_status(job: TrainingJob) -> TrainingStatus:
+    """Return the short form of a job."""
+    return TrainingStatus.model_validate(job.model_dump())
+
+
+def _own_job(session: Session, principal: Principal, job_id: str) -> TrainingJob:
+    job = get_job(session, principal=principal, job_id=job_id, permission=Permission.JOB_REPORT)
+    if principal.job_id != job.id:
+        raise NotThisJob("Only the running job itself may report.", details={"permission": Permission.JOB_REPORT.value})
+    return job
