@@ -71,7 +71,8 @@ def resources(settings: Settings, _truncate: str) -> Iterator[Resources]:
     make_keys(settings.keys_dir)
     opened = Resources.open(settings)
     yield opened
-    opened.cache.flushall()
+    with cache.connect(settings.redis) as valkey:
+        valkey.flushall()
     with opened.database.engine.begin() as connection:
         connection.execute(text(_truncate))
     opened.close()

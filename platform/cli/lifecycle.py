@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..compute.cluster import Cluster, ClusterUnreachable, ServeApp, dashboard_url, token_file
+from ..compute.embedded.ray_head import EmbeddedRay
 from ..compute.embedded.stack import PartStatus, Stack, local_url
 from ..kernel.settings import Settings
 from .progress import ProgressLines
@@ -76,9 +77,8 @@ def env() -> None:
     settings = Settings()
     with Cluster.connect(settings) as cluster:
         cluster.version()
-    ray = settings.ray
     variables = {
-        "RAY_ADDRESS": ray.address or f"127.0.0.1:{ray.gcs_port}",
+        "RAY_ADDRESS": settings.ray.address or EmbeddedRay(settings).gcs_address,
         "RAY_API_SERVER_ADDRESS": dashboard_url(settings),
         "RAY_DASHBOARD_ADDRESS": dashboard_url(settings),
     }
@@ -90,7 +90,7 @@ def env() -> None:
 
 def _joined(settings: Settings, address: str | None, token: Path | None) -> Settings:
     """Settings that join the named cluster; our own head, as `raymill env` names it, is not another cluster."""
-    own = {f"127.0.0.1:{settings.ray.gcs_port}", f"http://127.0.0.1:{settings.ray.dashboard_port}"}
+    own = {EmbeddedRay(settings).gcs_address, f"http://127.0.0.1:{settings.ray.dashboard_port}"}
     if address is None or address.rstrip("/") in own or settings.ray.address:
         return settings
     given: dict[str, Any] = {"address": address} | ({"token_file": token.absolute()} if token else {})
@@ -101,8 +101,10 @@ def _prepare(settings: Settings) -> list[str]:
     # SQLAlchemy and Alembic are loaded here, while the servers start, and by no other command
     from ..auth.bootstrap import ensure_admin
     from ..kernel.migrate import upgrade
+    from ..kernel.security import make_keys
 
     upgrade(settings)
+    make_keys(settings.keys_dir)
     password = ensure_admin(settings)
     return [password] if password else []
 

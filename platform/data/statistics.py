@@ -39,11 +39,12 @@ class TableProfile:
         """Take in one batch."""
         self.row_count += batch.num_rows
         hashes = [profile.add(column) for profile, column in zip(self._columns, batch.columns, strict=True)]
-        if self._row_hashes is None or self.row_count > _MAX_COMPARED_ROWS or any(one is None for one in hashes):
+        known = [one for one in hashes if one is not None]
+        if self._row_hashes is None or self.row_count > _MAX_COMPARED_ROWS or len(known) < len(hashes):
             self._row_hashes = None
             return
         rows = np.zeros(batch.num_rows, dtype=np.uint64)
-        for one in hashes:
+        for one in known:
             rows = _mix(rows * np.uint64(31) + one)
         self._row_hashes.append(rows)
 

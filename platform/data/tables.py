@@ -154,7 +154,7 @@ def _checked(schema: pa.Schema) -> pa.Schema:
         if field.name in seen:
             raise BadTable(f"Two columns are named {field.name!r}.", details={"column": field.name})
         if pa.types.is_binary(field.type):
-            raise BadTable(f"Column {field.name!r} holds bytes that are not UTF-8.", details={"column": field.name})
+            raise BadTable(f"Column {field.name!r} holds bytes that are no UTF-8 text.", details={"column": field.name})
         seen.add(field.name)
     return schema
 

@@ -65,7 +65,7 @@ def forget_versions(session: Session, version_ids: Sequence[str]) -> None:
 
 
 def _upwards(kind: str, ids: Sequence[str]) -> Any:
-    first = select(
+    first: Any = select(
         col(LineageEdge.target_id).label("root"),
         col(LineageEdge.id).label("edge"),
         LineageEdge.source_kind,
@@ -82,7 +82,7 @@ def _upwards(kind: str, ids: Sequence[str]) -> Any:
 
 
 def _downwards(kind: str, ids: Sequence[str]) -> Any:
-    first = select(
+    first: Any = select(
         col(LineageEdge.source_id).label("root"),
         col(LineageEdge.id).label("edge"),
         LineageEdge.target_kind,

@@ -156,19 +156,20 @@ class Invoker:
         self._metrics.record(call.route.meter, latency_s, error)
         sampled = is_sampled(document.log, head.request_id)
         self._log.append(
+            # By position: naming the fields costs a microsecond.
             Row(
-                time=time.time(),
-                request_id=head.request_id,
-                project_id=document.project_id,
-                endpoint_id=document.endpoint_id,
-                endpoint=document.key,
-                revision=call.route.revision.number,
-                principal=call.caller.id,
-                latency_s=latency_s,
-                status=status,
-                error=error,
-                inputs=payload(call.body) if sampled else None,
-                outputs=payload(outputs) if sampled else None,
+                time.time(),
+                head.request_id,
+                document.project_id,
+                document.endpoint_id,
+                document.key,
+                call.route.revision.number,
+                call.caller.id,
+                latency_s,
+                status,
+                error,
+                payload(call.body) if sampled else None,
+                payload(outputs) if sampled else None,
             )
         )
 

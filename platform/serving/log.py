@@ -5,13 +5,16 @@ when the store cannot keep up the oldest rows are dropped and counted. Payloads 
 """
 
 import asyncio
+import time
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any, NamedTuple
 from uuid import uuid4
 from zlib import crc32
 
+import numpy as np
 import structlog
 
 from ..kernel.storage import ObjectStore
@@ -24,6 +27,8 @@ PAYLOAD_BYTES = 64 * 2**10
 #: Payloads that may wait in memory, over all rows.
 BUFFER_BYTES = 64 * 2**20
 _SAMPLES = 1 << 32
+_BATCH_ROWS = 500
+_NUMBERS = frozenset({"time", "revision", "latency_ms", "status"})
 
 
 class Row(NamedTuple):
@@ -98,27 +103,72 @@ class InferenceLog:
             self._store.put_document(f"{project_id}/inference-log/{moment:%Y-%m-%d}/{name}", to_parquet(own))
 
 
-def to_parquet(rows: list[Row]) -> bytes:
-    """Write rows as one Parquet file; times are UTC, latencies milliseconds, payloads JSON text."""
-    import pyarrow as pa
+def to_parquet(rows: Sequence[Row]) -> bytes:
+    """Write rows as one Parquet file; times are UTC, latencies milliseconds, payloads JSON text.
+
+    Written in small batches with a breath between them, because the thread that does this holds the interpreter's lock
+    against the event loop; and without `pyarrow.array`, whose first call imports pandas (0.6 s, 70 MB).
+    """
     from pyarrow import parquet
 
-    columns: dict[str, Any] = {
-        "time": pa.array([int(row.time * 1e6) for row in rows], pa.timestamp("us", tz="UTC")),
-        "request_id": pa.array([row.request_id.decode("latin-1") for row in rows], pa.string()),
-        "endpoint_id": pa.array([row.endpoint_id for row in rows], pa.string()),
-        "endpoint": pa.array([row.endpoint for row in rows], pa.string()),
-        "revision": pa.array([row.revision for row in rows], pa.int64()),
-        "principal": pa.array([row.principal for row in rows], pa.string()),
-        "latency_ms": pa.array([row.latency_s * 1000 for row in rows], pa.float64()),
-        "status": pa.array([row.status for row in rows], pa.int16()),
-        "error": pa.array([row.error for row in rows], pa.string()),
-        "inputs": pa.array([_text(row.inputs) for row in rows], pa.string()),
-        "outputs": pa.array([_text(row.outputs) for row in rows], pa.string()),
-    }
+    schema = _schema()
     sink = BytesIO()
-    parquet.write_table(pa.table(columns), sink, compression="zstd")
+    with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for start in range(0, len(rows), _BATCH_ROWS):
+            writer.write_batch(_batch(rows[start : start + _BATCH_ROWS], schema), row_group_size=_BATCH_ROWS)
+            time.sleep(0)
     return sink.getvalue()
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("time", pa.timestamp("us", tz="UTC")),
+            ("request_id", pa.string()),
+            ("endpoint_id", pa.string()),
+            ("endpoint", pa.string()),
+            ("revision", pa.int32()),
+            ("principal", pa.string()),
+            ("latency_ms", pa.float64()),
+            ("status", pa.int16()),
+            ("error", pa.string()),
+            ("inputs", pa.string()),
+            ("outputs", pa.string()),
+        ]
+    )
+
+
+def _batch(rows: Sequence[Row], schema: Any) -> Any:
+    import pyarrow as pa
+
+    columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
+    values: dict[str, Any] = {
+        **columns,
+        "time": (np.array(columns["time"]) * 1e6).astype(np.int64),
+        "revision": np.array(columns["revision"], np.int32),
+        "latency_ms": np.array(columns["latency_s"]) * 1000,
+        "status": np.array(columns["status"], np.int16),
+        "inputs": [_text(content) for content in columns["inputs"]],
+        "outputs": [_text(content) for content in columns["outputs"]],
+    }
+    arrays = [_numbers(values[f.name], f.type) if f.name in _NUMBERS else _strings(values[f.name]) for f in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _numbers(values: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _strings(values: Sequence[str | bytes | None]) -> Any:
+    import pyarrow as pa
+
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
 
 
 def is_sampled(policy: LogPolicy, request_id: bytes) -> bool:

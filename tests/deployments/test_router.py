@@ -78,9 +78,7 @@ def test_the_name_is_taken_once_per_environment(alice: Tenant, digits: int) -> N
 
 
 def test_the_same_idempotency_key_makes_one_deployment(alice: Tenant, digits: int) -> None:
-    first, second = (
-        alice.post("/deployments", json=body(alice), headers={"Idempotency-Key": "k1"}) for _ in range(2)
-    )
+    first, second = (alice.post("/deployments", json=body(alice), headers={"Idempotency-Key": "k1"}) for _ in range(2))
     assert first.json() == second.json()
     assert len(alice.get("/deployments").json()["items"]) == 1
 

@@ -18,14 +18,16 @@ pytestmark = pytest.mark.integration
 def allowed(session: Session, principal: Principal, project_id: str) -> set[Permission]:
     """Return what passes, and hold the filter of lists against the decision on the object."""
     passed: set[Permission] = set()
+    named: list[str] = []
     for permission in Permission:
         try:
             service.authorize(session, principal, project_id, permission)
             passed.add(permission)
         except PermissionDenied as refusal:
-            assert refusal.details == {"permission": permission.value}
+            named.append(refusal.details["permission"])
         listed = session.exec(select(Project.id).where(service.visible(principal, col(Project.id), permission))).all()
         assert (project_id in listed) == (permission in passed)
+    assert set(named) == set(Permission) - passed
     return passed
 
 

@@ -46,7 +46,11 @@ def scale(path: Path, factor: float) -> Path:
 def identities(path: Path) -> Path:
     """Several inputs, each given back: `number` INT64 [n], `word` BYTES [n], `flag` BOOL [n, 2]."""
     value = helper.make_tensor_value_info
-    kinds = {"number": (TensorProto.INT64, ["n"]), "word": (TensorProto.STRING, ["n"]), "flag": (TensorProto.BOOL, ["n", 2])}
+    kinds = {
+        "number": (TensorProto.INT64, ["n"]),
+        "word": (TensorProto.STRING, ["n"]),
+        "flag": (TensorProto.BOOL, ["n", 2]),
+    }
     return save(
         path,
         [helper.make_node("Identity", [name], [f"{name}_out"]) for name in kinds],

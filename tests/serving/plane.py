@@ -65,7 +65,9 @@ class Plane:
         known = {"number": number, "format": "onnx", "uri": blob.uri, "sha256": blob.sha256}
         return Revision(**{**known, "size_bytes": blob.size_bytes, "signature": signature, **changes})
 
-    def endpoint(self, key: str, *revisions: Revision, traffic: dict[int, int] | None = None, **more: Any) -> SealedDocument:
+    def endpoint(
+        self, key: str, *revisions: Revision, traffic: dict[int, int] | None = None, **more: Any
+    ) -> SealedDocument:
         return self.publish(
             EndpointDocument(
                 key=key,

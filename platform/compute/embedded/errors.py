@@ -23,3 +23,7 @@ class StopFailed(EmbeddedError):
 
 class PortTaken(StartFailed):
     """Raised when another program listens on a port that the settings name."""
+
+
+class Unreachable(EmbeddedError):
+    """Raised when a server that the settings name does not answer."""

@@ -154,13 +154,24 @@ def end_processes(processes: Iterable[psutil.Process], *, grace_s: float) -> lis
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(alive, timeout=grace_s)
-    alive = [process for process in alive if is_alive(process)]
+    alive = wait_ended(alive, timeout_s=grace_s)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    _, alive = psutil.wait_procs(alive, timeout=5.0)
-    return [process for process in alive if is_alive(process)]
+    return wait_ended(alive, timeout_s=5.0)
+
+
+def wait_ended(processes: Iterable[psutil.Process], *, timeout_s: float) -> list[psutil.Process]:
+    """Wait until the processes have ended and return those that have not.
+
+    Unlike `psutil.wait_procs` it does not wait for the parent to collect them, which a container's init may do late.
+    """
+    deadline = time.monotonic() + timeout_s
+    alive = [process for process in processes if is_alive(process)]
+    while alive and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        alive = [process for process in alive if is_alive(process)]
+    return alive
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -27,6 +27,9 @@ from .errors import PortTaken, StartFailed, StopFailed
 
 # Not a RAYMILL_ name: those are settings, and jobs get them blanked.
 MARK = "_RAYMILL_HEAD"
+# Ray puts the machine's own address in the place of 127.0.0.1, and then dies with the network that gave it. Linux has
+# all of 127.0.0.0/8 on its loopback; elsewhere Ray leaves 127.0.0.1 as it is.
+NODE_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 START_TIMEOUT_S = 60.0
 JOB_GRACE_S = 6.0
 GRACE_S = 5.0
@@ -49,7 +52,7 @@ class EmbeddedRay:
     @property
     def gcs_address(self) -> str:
         """Address for `ray.init`."""
-        return f"127.0.0.1:{self.settings.ray.gcs_port}"
+        return f"{NODE_ADDRESS}:{self.settings.ray.gcs_port}"
 
     @property
     def temp_dir(self) -> Path:
@@ -154,7 +157,7 @@ class EmbeddedRay:
     def _command(self) -> list[str]:
         ray = self.settings.ray
         options = {
-            "node-ip-address": "127.0.0.2",
+            "node-ip-address": NODE_ADDRESS,
             "port": ray.gcs_port,
             "dashboard-host": "127.0.0.1",
             "dashboard-port": ray.dashboard_port,

@@ -16,11 +16,11 @@ from pydantic import BaseModel, SecretStr
 from redis.exceptions import RedisError
 
 from ...kernel import cache
-from ...kernel.settings import Settings
+from ...kernel.settings import DatabaseSettings, RedisSettings, Settings
 from .. import serve_config
 from ..cluster import Cluster, dashboard_url
 from . import processes
-from .errors import StartFailed
+from .errors import StartFailed, Unreachable
 from .postgres import EmbeddedPostgres
 from .ray_head import EmbeddedRay
 from .valkey import EmbeddedValkey
@@ -88,7 +88,9 @@ class Stack:
         """
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._alone():
+            self._check_external()
             if self.settings.ray.address is None and self.ray.find_process() is None:
+                self.ray.stop()
                 self.ray.check_ports()
             with ThreadPoolExecutor(3) as pool:
                 databases = pool.submit(self._start_databases, pool, prepare)
@@ -120,8 +122,8 @@ class Stack:
 
     def is_embedded(self, part: EmbeddedPostgres | EmbeddedValkey) -> bool:
         """Tell whether we run the server ourselves: the settings name no other."""
-        section = self.settings.database if isinstance(part, EmbeddedPostgres) else self.settings.redis
-        return section.url is None or (part.port is not None and section.url.get_secret_value() == part.url)
+        url = _url(self._section(part))
+        return not url or (part.port is not None and url == part.url)
 
     def _start_databases(self, pool: ThreadPoolExecutor, prepare: Callable[[Settings], None]) -> None:
         valkey = pool.submit(self._start_database, "Valkey", self.valkey)
@@ -137,17 +139,23 @@ class Stack:
                 url = part.start()
                 done(f"127.0.0.1:{part.port}")
                 return url
-            postgres = isinstance(part, EmbeddedPostgres)
-            section, variable = (
-                (self.settings.database, "RAYMILL_DATABASE__URL")
-                if postgres
-                else (self.settings.redis, "RAYMILL_REDIS__URL")
-            )
-            url = (section.url or SecretStr("")).get_secret_value()
-            if not (_listens(url) if postgres else _answers(self.settings)):
-                raise StartFailed(f"{name} at {_place(url)} does not answer; it is named by {variable}.")
+            url = _url(self._section(part))
             done(f"{_place(url)} (external)")
             return url
+
+    def _check_external(self) -> None:
+        """Make sure that what the settings name answers, before anything is started."""
+        if not self.is_embedded(self.postgres) and not _listens(url := _url(self.settings.database)):
+            raise Unreachable(f"PostgreSQL at {_place(url)} (RAYMILL_DATABASE__URL) does not answer.")
+        if not self.is_embedded(self.valkey) and not _answers(self.settings):
+            url = _url(self.settings.redis)
+            raise Unreachable(f"The cache at {_place(url)} (RAYMILL_REDIS__URL) does not answer or refuses us.")
+        if self.settings.ray.address is not None:
+            with Cluster.connect(self.settings) as cluster:
+                cluster.version()
+
+    def _section(self, part: EmbeddedPostgres | EmbeddedValkey) -> DatabaseSettings | RedisSettings:
+        return self.settings.database if isinstance(part, EmbeddedPostgres) else self.settings.redis
 
     def _remember(self, database_url: str, redis_url: str) -> None:
         """Write what was found into config.json, where every later process of the platform reads it."""
@@ -165,8 +173,6 @@ class Stack:
                 self.ray.start()
                 done(f"{self.ray.gcs_address}, dashboard {dashboard_url(self.settings)}")
                 return
-            with Cluster.connect(self.settings) as cluster:
-                cluster.version()
             done(f"{self.settings.ray.address} (external)")
 
     def _deploy(self) -> None:
@@ -218,14 +224,14 @@ class Stack:
 
     def _postgres_status(self) -> PartStatus:
         if not self.is_embedded(self.postgres):
-            url = (self.settings.database.url or SecretStr("")).get_secret_value()
+            url = _url(self.settings.database)
             return PartStatus("postgres", "external" if _listens(url) else "unreachable", _place(url))
         address = f"127.0.0.1:{self.postgres.port}" if self.postgres.port else ""
         return _local_status("postgres", address, self.postgres.find_process())
 
     def _valkey_status(self) -> PartStatus:
         if not self.is_embedded(self.valkey):
-            url = (self.settings.redis.url or SecretStr("")).get_secret_value()
+            url = _url(self.settings.redis)
             return PartStatus("valkey", "external" if _answers(self.settings) else "unreachable", _place(url))
         address = f"127.0.0.1:{self.valkey.port}" if self.valkey.port else ""
         return _local_status("valkey", address, self.valkey.find_process())
@@ -273,6 +279,10 @@ def _listens(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _url(section: DatabaseSettings | RedisSettings) -> str:
+    return section.url.get_secret_value() if section.url else ""
 
 
 def _place(url: str) -> str:

@@ -76,8 +76,7 @@ class EmbeddedValkey:
         if process is None:
             return
         process.terminate()
-        _, alive = psutil.wait_procs([process], timeout=STOP_TIMEOUT_S)
-        if any(processes.is_alive(one) for one in alive):
+        if processes.wait_ended([process], timeout_s=STOP_TIMEOUT_S):
             raise StopFailed(f"Valkey (pid {process.pid}) did not stop within {STOP_TIMEOUT_S:.0f} s.")
         self._pid_path.unlink(missing_ok=True)
 
