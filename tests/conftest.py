@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from factories import Tenant, make_tenant
 from raymill.gateway.app import create_app
-from raymill.kernel import migrate
+from raymill.kernel import cache, migrate
 from raymill.kernel.resources import Resources
 from raymill.kernel.security import make_keys
 from raymill.kernel.settings import DatabaseSettings, RedisSettings, Settings
@@ -94,7 +94,7 @@ def app(resources: Resources) -> FastAPI:
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
     """Call the control plane without a login; a crash is an answer here, not an exception."""
-    with TestClient(app, raise_server_exceptions=False) as opened:
+    with TestClient(app, root_path="/api", raise_server_exceptions=False) as opened:
         yield opened
 
 

@@ -1,7 +1,11 @@
-"""One PostgreSQL and one Valkey for a test run, made of the same parts that `raymill up` uses."""
+"""Servers for a test run, made of the same parts that `raymill up` uses."""
 
+import json
+import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from raymill.compute.embedded.postgres import EmbeddedPostgres
@@ -28,3 +32,30 @@ def start_databases(folder: Path) -> tuple[str, str, Callable[[], None]]:
         stop()
         raise
     return database_url, redis_url, stop
+
+
+def platform_environment(home: Path) -> dict[str, str]:
+    """Environment of a `raymill` process whose platform lives in `home` and shares no port with another one."""
+    names = ["HTTP__PORT", "HTTP__GRPC_PORT", "HTTP__STATS_PORT", "HTTP__METRICS_PORT", "HTTP__FALLBACK_PORT"]
+    names += ["HTTP__FALLBACK_GRPC_PORT", "RAY__GCS_PORT", "RAY__DASHBOARD_PORT", "RAY__DASHBOARD_AGENT_PORT"]
+    names += ["RAY__CLIENT_PORT"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    block = os.getpid() % 10
+    ranges = {
+        "HTTP__REPLICA_PORTS": [31_001 + 100 * block, 31_100 + 100 * block],
+        "HTTP__REPLICA_GRPC_PORTS": [42_001 + 100 * block, 42_100 + 100 * block],
+        "RAY__WORKER_PORTS": [10_002 + 900 * block, 10_900 + 900 * block],
+    }
+    foreign = ("RAYMILL_", "RAY_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    given = {f"RAYMILL_{name}": json.dumps(value) for name, value in (ports | ranges).items()}
+    return kept | given | {"RAYMILL_HOME": str(home), "RAYMILL_RAY__OBJECT_STORE_BYTES": str(100 * 2**20)}
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on, each another one."""
+    with ExitStack() as opened:
+        probes = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

@@ -46,6 +46,6 @@ def test_every_room_is_in_the_house_page(room: str) -> None:
 
 if __name__ == "__main__":
     SETTINGS.write_text(
-        "# Settings\n\nRead from the environment, then from the JSON file that `RAYMILL_CONFIG_FILE` names (else `config.json` in\n"
-        f"`RAYMILL_HOME`), then these defaults. Secrets belong in the file.\n\n{settings_table()}\n"
+        "# Settings\n\nRead from the environment, then from the JSON file that `RAYMILL_CONFIG_FILE` names (else\n"
+        f"`config.json` in `RAYMILL_HOME`), then these defaults. Secrets belong in the file.\n\n{settings_table()}\n"
     )

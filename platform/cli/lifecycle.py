@@ -6,15 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ..compute.cluster import Cluster, ClusterUnreachable, ServeApp, dashboard_url, token_file
 from ..compute.embedded.ray_head import EmbeddedRay
-from ..compute.embedded.stack import PartStatus, Stack, local_url
+from ..compute.embedded.stack import PartStatus, Stack
 from ..kernel.settings import Settings
+from .login import log_in
 from .progress import ProgressLines
 
 ADMIN_EMAIL = "admin@raymill.dev"
@@ -45,7 +45,7 @@ def up(ray_address: RayAddress = None, ray_token_file: RayTokenFile = None, apps
             console.print(f"\nFirst start: account [bold]{ADMIN_EMAIL}[/bold], password [bold]{password}[/bold]")
             console.print("The password is not shown again.")
     for password in first_password:
-        _log_in(settings, password)
+        log_in(settings, url=settings.http.base_url, email=ADMIN_EMAIL, password=password)
         console.print(f"The command line is logged in as {ADMIN_EMAIL}.")
     console.print(f"\nraymill is up at [bold]{settings.http.base_url}[/bold] (/console, /api/docs)")
 
@@ -107,20 +107,6 @@ def _prepare(settings: Settings) -> list[str]:
     make_keys(settings.keys_dir)
     password = ensure_admin(settings)
     return [password] if password else []
-
-
-def _log_in(settings: Settings, password: str) -> None:
-    from ..sdk import credentials
-
-    answer = httpx.post(
-        f"{local_url(settings)}/api/v1/auth/login",
-        json={"email": ADMIN_EMAIL, "password": password},
-        timeout=10.0,
-        trust_env=False,
-    )
-    answer.raise_for_status()
-    tokens = answer.json()
-    credentials.save(settings.home, settings.http.base_url, tokens["access_token"], tokens["refresh_token"])
 
 
 def _serve_apps(settings: Settings) -> list[ServeApp]:

@@ -27,6 +27,8 @@ COMMANDS = {
     "down": Entry("lifecycle", "down", "Stop the platform; the data stays."),
     "status": Entry("lifecycle", "status", "Show each part and each application."),
     "logs": Entry("logs", "logs", "Print the logs of a part or of an application."),
+    "login": Entry("login", "login", "Log in, and keep the login for the next commands."),
+    "demo": Entry("demo", "demo", "Take a real dataset to a served model, and show each step."),
     "env": Entry("lifecycle", "env", "Print what Ray's own tools need to reach the cluster."),
 }
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .cluster import Cluster
+from .cluster import Cluster, ClusterUnreachable
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class JobSubmission:
     entrypoint: str
     env_vars: dict[str, str] = field(repr=False)
     num_cpus: float
+    num_gpus: float
     metadata: dict[str, str]
 
 
@@ -24,7 +25,7 @@ class RayJobs:
         self._cluster = cluster
 
     def submit(self, job: JobSubmission) -> None:
-        """Start a job.
+        """Start a job; one whose submission id the cluster knows already stays as it is.
 
         Raises:
             ClusterUnreachable: If the cluster does not answer or refuses.
@@ -34,9 +35,15 @@ class RayJobs:
             "entrypoint": job.entrypoint,
             "runtime_env": {"env_vars": job.env_vars},
             "entrypoint_num_cpus": job.num_cpus,
+            "entrypoint_num_gpus": job.num_gpus,
             "metadata": job.metadata,
         }
-        self._cluster.call("POST", "/api/jobs/", json=body)
+        try:
+            self._cluster.call("POST", "/api/jobs/", json=body)
+        except ClusterUnreachable:
+            # The answer of an earlier submission may have been lost on its way.
+            if job.id not in self.statuses():
+                raise
 
     def statuses(self) -> dict[str, str]:
         """Map every submitted job that the cluster remembers to Ray's word for its state."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -213,7 +214,7 @@ def _newest_versions(session: Session, dataset_ids: list[str]) -> dict[str, Data
     statement = (
         select(DatasetVersion)
         .where(col(DatasetVersion.dataset_id).in_(dataset_ids))
-        .distinct(col(DatasetVersion.dataset_id))
+        .ext(distinct_on(col(DatasetVersion.dataset_id)))
         .order_by(col(DatasetVersion.dataset_id), col(DatasetVersion.version).desc())
     )
     return {version.dataset_id: version for version in session.exec(statement)}

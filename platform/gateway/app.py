@@ -26,19 +26,17 @@ def create_app(resources: Resources) -> FastAPI:
     app = FastAPI(
         title="raymill",
         version="1",
-        docs_url="/api/docs",
-        openapi_url="/api/openapi.json",
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
     app.state.resources = resources
     app.state.metrics = RequestMetrics()
     publisher.subscribe(resources)
-    api = APIRouter(prefix="/api/v1")
+    api = APIRouter(prefix="/v1")
     for router in _SLICES:
         api.include_router(router)
     app.include_router(api)
-    app.include_router(health.router, prefix="/api")
+    app.include_router(health.router)
     app.add_middleware(RequestContext, metrics=app.state.metrics)
     errors.install(app)
     return app

@@ -97,8 +97,6 @@ def _spec(value: onnx.ValueInfoProto, kind: str) -> TensorSpec:
             f"The {kind} {value.name!r} is not a tensor of a type that can be served; "
             "convert with plain tensor outputs (for scikit-learn: zipmap=False)."
         )
-    if not held.HasField("shape") and kind == "input":
-        raise BadOnnx(f"The input {value.name!r} has no shape; give it one, with a named dimension where it varies.")
     shape = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in held.shape.dim]
     if any(size < -1 for size in shape):
         raise BadOnnx(f"The {kind} {value.name!r} has a negative dimension.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, or_, select
 
@@ -187,7 +188,7 @@ def _newest_ready(session: Session, model_ids: Sequence[str]) -> dict[str, Model
     statement = (
         select(ModelVersion)
         .where(col(ModelVersion.model_id).in_(model_ids), ModelVersion.status == VersionStatus.READY)
-        .distinct(col(ModelVersion.model_id))
+        .ext(distinct_on(col(ModelVersion.model_id)))
         .order_by(col(ModelVersion.model_id), col(ModelVersion.version).desc())
     )
     return {version.model_id: version for version in session.exec(statement)}

@@ -152,6 +152,11 @@ class Models:
         answer = self._transport.document("POST", f"{_version(model_id, version)}/complete", json=body)
         return ModelVersion.model_validate(answer)
 
+    def fail_version(self, model_id: str, version: int, *, error: str) -> ModelVersion:
+        """Give up a draft, saying why."""
+        answer = self._transport.document("POST", f"{_version(model_id, version)}/fail", json={"error": error})
+        return ModelVersion.model_validate(answer)
+
     def import_onnx(self, model_id: str, content: Path | bytes, *, filename: str | None = None) -> ModelVersion:
         """Register a version directly from an ONNX file; its signature is read from the graph."""
         name = filename or (content.name if isinstance(content, Path) else "model.onnx")

@@ -40,6 +40,7 @@ class TrainingJob(Document):
     progress: Progress
     metrics: dict[str, Any]
     logs: list[str]
+    model_id: str
     model_version_id: str | None
     error: JobError | None
     created_at: datetime

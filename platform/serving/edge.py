@@ -14,7 +14,6 @@ from .directory import Directory, Endpoint, KnownKey
 from .errors import CredentialMissing, CredentialRefused, EndpointNotFound
 from .grants import INVOKE
 
-_REMEMBERED = 10_000
 _KEY_PREFIX = b"rm_"
 
 
@@ -33,10 +32,18 @@ class Caller:
 class Edge:
     """Authentication and authorisation of one model server."""
 
-    def __init__(self, directory: Directory, verifier: TokenVerifier, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        verifier: TokenVerifier,
+        *,
+        now: Callable[[], float] = time.time,
+        max_remembered: int = 10_000,
+    ) -> None:
         self._directory = directory
         self._verifier = verifier
         self._now = now
+        self._max_remembered = max_remembered
         self._verified: dict[bytes, Caller] = {}
 
     def authenticate(self, authorization: bytes | None, api_key: bytes | None) -> Caller:
@@ -103,7 +110,7 @@ class Edge:
         except (AuthenticationFailed, UnicodeDecodeError) as error:
             raise CredentialRefused from error
         caller = Caller(claims.user_id, claims.session_id, claims.expires_at)
-        if len(self._verified) >= _REMEMBERED:
+        if len(self._verified) >= self._max_remembered:
             del self._verified[next(iter(self._verified))]
         self._verified[token] = caller
         return caller

@@ -51,25 +51,29 @@ class Follower:
         self._tasks: list[asyncio.Task[None]] = []
         self._unkept: dict[str, SealedDocument] = {}
         self._keeping: asyncio.Task[None] | None = None
-        self._quiet_since_outage = True
+        self._is_loaded = False
+        self._cache_is_away = False
 
     async def start(self) -> None:
         """Subscribe, load everything, and only then count as a live server."""
-        subscribed = asyncio.Event()
-        self._tasks.append(asyncio.create_task(self._follow(subscribed), name="follow bumps"))
+        tried = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self._follow(tried), name="follow bumps"))
         try:
             async with asyncio.timeout(self._timeout_s):
-                await subscribed.wait()
+                await tried.wait()
         except TimeoutError:
-            log.warning("started_without_cache")
+            log.warning("cache_silent_at_start")
         await self._load()
+        self._is_loaded = True
         self._tasks.append(asyncio.create_task(self._pulse(), name="pulse"))
 
     async def stop(self) -> None:
         """Stop following and stop counting as alive."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # redis-py swallows a cancellation that meets it while it connects, so ask until every task has ended.
+        while pending := [task for task in self._tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=0.1)
         if self._keeping:
             await self._keeping
         try:
@@ -101,19 +105,20 @@ class Follower:
                 log.info("documents_loaded", source=source, documents=len(envelopes))
                 return
 
-    async def _follow(self, subscribed: asyncio.Event) -> None:
+    async def _follow(self, tried: asyncio.Event) -> None:
         pause = _FIRST_PAUSE_S
         while True:
             try:
                 async with self._channel.bumps() as bumps:
                     pause = _FIRST_PAUSE_S
-                    if subscribed.is_set():
+                    tried.set()
+                    if self._is_loaded:
                         await self._catch_up()
-                    subscribed.set()
                     async for bump in bumps:
                         await self._answer(bump)
             except _OUTAGES as error:
                 log.info("bumps_interrupted", error=str(error))
+                tried.set()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE_S)
 
@@ -180,11 +185,11 @@ class Follower:
                 log.warning("documents_not_kept_on_disk", error=str(error))
 
     def _note_outage(self, error: Exception) -> None:
-        if self._quiet_since_outage:
+        if not self._cache_is_away:
             log.warning("cache_away", error=str(error))
-        self._quiet_since_outage = False
+        self._cache_is_away = True
 
     def _outage_is_over(self) -> None:
-        if not self._quiet_since_outage:
+        if self._cache_is_away:
             log.info("cache_back")
-        self._quiet_since_outage = True
+        self._cache_is_away = False

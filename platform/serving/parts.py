@@ -11,6 +11,8 @@ from uuid import uuid4
 import redis
 import redis.asyncio
 import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from ..kernel.cache import connect_async
 from ..kernel.security import load_verifier
@@ -62,7 +64,7 @@ class Parts:
         server_id = f"srv-{uuid4().hex}"
         directory, metrics, store = Directory(), Metrics(), ObjectStore(settings)
         verifier = load_verifier(settings.keys_dir, settings.auth)
-        cache = connect_async(settings.redis)
+        cache = _connect(settings)
         loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
         runners = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="run")
         serving = settings.serving
@@ -78,7 +80,7 @@ class Parts:
             ),
             follower=Follower(
                 directory,
-                Channel(connect_async(settings.redis), server_id),
+                Channel(_connect(settings), server_id),
                 store,
                 DiskCopies(settings.home / "serving"),
                 verifier,
@@ -128,6 +130,13 @@ class Parts:
 
     async def _drop_idle(self) -> None:
         self.pool.drop_idle()
+
+
+def _connect(settings: Settings) -> redis.asyncio.Redis:
+    """Make a client that fails at once: the loops that use it try again by themselves, and nothing waits for them."""
+    cache = connect_async(settings.redis)
+    cache.set_retry(Retry(NoBackoff(), 0))
+    return cache
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:

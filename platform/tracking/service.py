@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import insert
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -207,7 +208,7 @@ def last_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str
     statement = (
         select(RunMetric)
         .where(col(RunMetric.run_id).in_(run_ids))
-        .distinct(col(RunMetric.run_id), col(RunMetric.key))
+        .ext(distinct_on(col(RunMetric.run_id), col(RunMetric.key)))
         .order_by(col(RunMetric.run_id), col(RunMetric.key), col(RunMetric.step).desc(), col(RunMetric.id).desc())
     )
     for row in session.exec(statement):
@@ -269,7 +270,7 @@ def _newest_runs(session: Session, experiment_ids: Sequence[str]) -> dict[str, R
     statement = (
         select(Run)
         .where(col(Run.experiment_id).in_(experiment_ids))
-        .distinct(col(Run.experiment_id))
+        .ext(distinct_on(col(Run.experiment_id)))
         .order_by(col(Run.experiment_id), col(Run.id).desc())
     )
     return {run.experiment_id: run for run in session.exec(statement)}

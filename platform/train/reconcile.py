@@ -1,8 +1,8 @@
 """From the queue in PostgreSQL to Ray jobs and back: a pure plan, and the step around it.
 
-A job is claimed in one transaction and submitted after it, with no session open. A controller that dies in between leaves
-a claimed job that its cluster does not know; the next sweep submits it. The job's key is made right before each
-submission and the former one dies, so that a half-made submission leaves no living key behind.
+A job is claimed in one transaction and submitted after it, with no session open. A controller that dies in between
+leaves a claimed job that its cluster does not know; the next sweep submits it. The job gets a new key with each
+submission; the former one lives on, for the job that holds it may have arrived after all. All of them die with the job.
 """
 
 from collections.abc import Iterable, Mapping
@@ -178,7 +178,6 @@ def _claim(resources: Resources, job_id: str, cluster_id: str) -> bool:
 def _submit(resources: Resources, runtime: JobRuntime, job_id: str) -> None:
     with resources.session() as session:
         job = session.get_one(TrainingJob, job_id)
-        keys.revoke_job_keys(session, job_id)
         _, api_key = keys.create_key(
             session,
             name=f"training job {job_id}",

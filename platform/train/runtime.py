@@ -22,7 +22,7 @@ class JobRuntime(Protocol):
         """Map job ids to PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
 
     def submit(self, job_id: str, *, api_key: str, resources: ResourceRequirements, request_id: str) -> None:
-        """Start a job."""
+        """Start a job; one that was started before stays as it is."""
 
     def stop(self, job_id: str) -> None:
         """Ask a job to end."""
@@ -55,13 +55,14 @@ class RayJobRuntime:
             "RAYMILL_REQUEST_ID": request_id,
         }
         # With one worker the driver itself trains; with more, Ray places the workers and the driver only waits.
-        cpus = resources.cpus_per_worker if resources.num_workers == 1 else 0.0
+        alone = resources.num_workers == 1
         self._jobs.submit(
             JobSubmission(
                 id=job_id,
                 entrypoint=f"{quote(sys.executable)} -m raymill.train.driver {quote(job_id)}",
                 env_vars=blanked_environment() | own,
-                num_cpus=cpus,
+                num_cpus=resources.cpus_per_worker if alone else 0.0,
+                num_gpus=resources.gpus_per_worker if alone else 0.0,
                 metadata={"request_id": request_id},
             )
         )

@@ -80,7 +80,7 @@ def test_an_empty_column_is_kept_as_text(tmp_path: Path) -> None:
         (b"a,b\n" + b"1,2\n" * 3_000_000 + b"3\n", {"row": 3_000_002}),
         (b"", {}),
         (b"a\xff,b\n1,2\n", {}),
-        (b'a\n"' + b"x" * FIRST_BLOCK, {}),
+        (b'a\n"' + b"x" * 3 * FIRST_BLOCK, {}),
     ],
     ids=["ragged", "ragged late", "empty", "name not UTF-8", "open quote"],
 )

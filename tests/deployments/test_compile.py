@@ -1,6 +1,7 @@
 """From rows to documents, without any server."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def weights(draw: st.DrawFn) -> dict[str, int]:
     """Draw percentages that sum to 100, some of them zero."""
     cuts = sorted(draw(st.lists(st.integers(0, 100), max_size=6)))
     edges = [0, *cuts, 100]
-    return {str(number): high - low for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False), 1)}
+    return {str(number): high - low for number, (low, high) in enumerate(pairwise(edges), 1)}
 
 
 @given(weights())
@@ -74,7 +75,7 @@ def test_traffic_survives_with_every_revision_it_names(traffic: dict[str, int]) 
 @given(weights(), st.integers(-50, 50).filter(bool))
 def test_traffic_that_does_not_sum_to_100_is_never_published(traffic: dict[str, int], error: int) -> None:
     wrong = {**traffic, "1": traffic["1"] + error}
-    with pytest.raises(ValidationError, match="must sum to 100|must not be negative"):
+    with pytest.raises(ValidationError, match=r"must sum to 100|must not be negative"):
         compile_endpoint(deployment(wrong), [revision(int(number)) for number in wrong])
 
 

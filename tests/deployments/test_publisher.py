@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlmodel import select
 
 from factories import Tenant
+from model_makers import add_version
 from raymill.deployments import publisher
+from raymill.deployments.events import DeploymentChanged
 from raymill.deployments.models import Publication
 from raymill.deployments.publication import Subject, commit
 from raymill.kernel import cache
-from raymill.kernel.events import EventBus
+from raymill.kernel.events import EventBus, record
 from raymill.kernel.resources import Resources
 from raymill.kernel.security import hash_secret, load_signer, make_keys
 from raymill.kernel.settings import RedisSettings
@@ -22,7 +25,7 @@ from raymill.serving.copies import stored_copies
 from raymill.serving.documents import SealedDocument, Tombstone, read_envelope, unseal
 from raymill.serving.grants import ProjectGrants
 
-from .conftest import ModelServer, add_version, model_server, until
+from .conftest import ModelServer, model_server, until
 
 pytestmark = pytest.mark.integration
 
@@ -114,9 +117,6 @@ def test_an_event_that_was_committed_and_not_delivered_is_delivered_by_the_sweep
     # A process that dies after its commit: nobody follows its events, and nothing is marked as delivered.
     dying = replace(resources, events=_Dead())
     with dying.session() as session:
-        from raymill.deployments.events import DeploymentChanged
-        from raymill.kernel.events import record
-
         resources.cache.flushall()
         record(session, DeploymentChanged(deployment_id, alice.project_id, "alice-project.digits"))
     until(lambda: resources.redeliver() == 1)
@@ -131,13 +131,13 @@ class _Dead(EventBus):
 
 
 def test_a_commit_that_was_not_published_is_published_by_the_sweep(
-    alice: Tenant, digits: int, resources: Resources, server: ModelServer, tmp_path: Path
+    app: FastAPI, alice: Tenant, digits: int, resources: Resources, server: ModelServer, tmp_path: Path
 ) -> None:
     deployment_id = deploy(alice)
     away = replace(resources, cache=_nowhere(), events=EventBus())
     publisher.subscribe(away)
     add_version(resources, alice, tmp_path, content=b"version 2")
-    alice.client.app.state.resources = away  # type: ignore[attr-defined]
+    app.state.resources = away
     assert alice.patch(f"/deployments/{deployment_id}", json={}).status_code == 200
     assert status(alice, deployment_id) == "deploying"
     assert server.directory.endpoints["alice-project.digits"].document.traffic == {1: 100}
@@ -188,12 +188,25 @@ def test_deleted_endpoints_are_tombstones_in_valkey_and_in_the_store(
     assert stored[ENDPOINT] == envelope
 
 
-def test_deleted_project_takes_its_grants_along(alice: Tenant, server: ModelServer) -> None:
+def test_a_revoked_key_is_gone_when_that_is_answered(alice: Tenant, server: ModelServer) -> None:
     make_key(alice, 1)
     assert server.directory.keys
     key_id = alice.get("/api-keys").json()["items"][0]["id"]
     assert alice.delete(f"/api-keys/{key_id}").status_code == 204
     assert server.directory.keys == {}
+
+
+def test_a_deleted_project_takes_its_grants_along(alice: Tenant, server: ModelServer) -> None:
+    assert alice.project_id in server.directory.members
+    assert alice.delete(f"/projects/{alice.project_id}").status_code == 204
+    assert alice.project_id not in server.directory.members
+
+
+def test_a_session_that_logged_out_is_dead_on_the_data_plane(alice: Tenant, resources: Resources) -> None:
+    with model_server(resources, "one") as server:
+        session_id = resources.signer.verifier.claims(alice.tokens["access_token"]).session_id
+        assert alice.post("/auth/logout").status_code == 204
+        assert session_id in server.directory.revoked_sessions
 
 
 def test_database_older_than_valkey_publishes_above_it(

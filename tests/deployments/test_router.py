@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from factories import Tenant, register
+from model_makers import add_version
 from raymill.kernel.resources import Resources
 from raymill.registry import lineage, pins, versions
 
-from .conftest import ModelServer, add_version, until
+from .conftest import ModelServer, until
 
 pytestmark = pytest.mark.integration
 

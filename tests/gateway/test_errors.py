@@ -44,7 +44,7 @@ def test_a_crash_is_a_500_without_its_cause(app: FastAPI, client: TestClient) ->
     def crash() -> None:
         raise RuntimeError("secret detail")
 
-    answer = client.get("/crash")
+    answer = client.get("/api/crash")
     assert (answer.status_code, answer.json()["type"]) == (500, "INTERNAL_SERVER_ERROR")
     assert "secret detail" not in answer.text
 
@@ -58,7 +58,7 @@ def test_a_failing_commit_answers_500_never_200(app: FastAPI, client: TestClient
         session.commit = refuse  # type: ignore[method-assign]
         return {"status": "ok"}
 
-    assert client.get("/fails-to-commit").status_code == 500
+    assert client.get("/api/fails-to-commit").status_code == 500
 
 
 def test_ready_when_every_part_answers(client: TestClient) -> None:
@@ -78,7 +78,7 @@ def test_not_ready_names_the_part_that_is_down(client: TestClient, resources: Re
 def test_metrics_count_requests_by_route_template(client: TestClient, alice: Tenant) -> None:
     alice.get(f"/projects/{alice.project_id}")
     text = client.get("/api/metrics").text
-    assert 'route="/api/v1/projects/{project_id}"' in text
+    assert 'route="/v1/projects/{project_id}"' in text
     assert alice.project_id not in text
 
 

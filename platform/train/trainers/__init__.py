@@ -94,6 +94,8 @@ def check_table(target: str, columns: list[dict[str, Any]], statistics: dict[str
             raise UnsuitableDataset(
                 f"The column {name!r} has {statistics[name]['nulls']} empty cells; fill or drop them."
             )
+        if statistics[name].get("non_finite") and name != target:
+            raise UnsuitableDataset(f"The column {name!r} has NaN or infinities; replace or drop them.")
         if name != target and not column["type"].startswith(_NUMERIC):
             raise UnsuitableDataset(f"The column {name!r} is of type {column['type']}; features must be numbers.")
     classes = statistics[target].get("distinct")

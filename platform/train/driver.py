@@ -1,0 +1,137 @@
+"""The program of a training job, run by Ray as ``python -m raymill.train.driver <job id>``.
+
+It knows nothing of database, cache or object store: the dataset comes and the model goes by the platform's API, with
+an API key of its own project that dies with the job.
+"""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from ..sdk import Client, ExternalServiceError, RaymillError, TrainingJob
+from .schemas import ResourceRequirements
+from .trainers import Trainer, check_parameters, get_trainer
+from .trainers.task import TrainedModel, TrainingTask, say
+
+
+@dataclass(frozen=True)
+class DriverEnvironment:
+    """How a job reaches the platform; its workers inherit the same."""
+
+    api_url: str
+    api_key: str
+    request_id: str
+
+    @classmethod
+    def read(cls) -> "DriverEnvironment":
+        """Read the variables that the controller gave the job."""
+        return cls(
+            api_url=os.environ["RAYMILL_API_URL"],
+            api_key=os.environ["RAYMILL_API_KEY"],
+            request_id=os.environ.get("RAYMILL_REQUEST_ID", ""),
+        )
+
+
+@cache
+def platform() -> Client:
+    """Return this process' client of the platform."""
+    environment = DriverEnvironment.read()
+    return Client(environment.api_url, api_key=environment.api_key, request_id=environment.request_id or None)
+
+
+def report_epoch(job_id: str, total_epochs: int, epoch: int, metrics: dict[str, float]) -> None:
+    """Tell the platform how far the job is; one that does not answer for a while does not end the training."""
+    try:
+        platform().training_jobs.report_progress(job_id, epoch=epoch, total_epochs=total_epochs, metrics=metrics)
+    except ExternalServiceError as error:
+        say(f"epoch {epoch} was not reported: {error}")
+
+
+def run(job_id: str, folder: Path) -> None:
+    """Train what the job asks for and register it.
+
+    Raises:
+        RaymillError: If the platform refuses or does not answer.
+    """
+    client = platform()
+    job = client.training_jobs.get(job_id)
+    trainer = get_trainer(job.config["trainer"], job.config["framework"])
+    parameters: Any = check_parameters(trainer, job.config["hyperparameters"])
+    task = TrainingTask(
+        name=job_id,
+        table=_fetch_table(client, job.config["dataset"], folder),
+        parameters=parameters,
+        resources=ResourceRequirements.model_validate(job.config["resources"]),
+        folder=folder,
+        report=partial(report_epoch, job_id, parameters.epochs),
+    )
+    trained = _entry(trainer)(task)
+    version_id = _register(client, job, trained)
+    client.training_jobs.report_result(job_id, model_version_id=version_id, metrics=trained.metrics)
+
+
+def main() -> int:
+    """Run one job; the last line of a failed one's log says why."""
+    # Ray ends a job by SIGTERM, and by SIGKILL three seconds later: leave no files behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    ray.init(logging_level=logging.WARNING)
+    with TemporaryDirectory(prefix="raymill-job-") as folder:
+        try:
+            run(sys.argv[1], Path(folder))
+        except Exception as error:
+            traceback.print_exc(file=sys.stdout)
+            say(f"{type(error).__name__}: {error}")
+            return 1
+    return 0
+
+
+def _fetch_table(client: Client, dataset: dict[str, Any], folder: Path) -> pa.Table:
+    path = folder / "dataset.parquet"
+    client.datasets.download(dataset["id"], dataset["version"], path)
+    say(f"dataset {dataset['id']} version {dataset['version']}: {path.stat().st_size} bytes")
+    return pq.read_table(path, memory_map=True)
+
+
+def _entry(trainer: Trainer) -> Callable[[TrainingTask], TrainedModel]:
+    module, _, function = trainer.entry.partition(":")
+    entry: Callable[[TrainingTask], TrainedModel] = getattr(import_module(module), function)
+    return entry
+
+
+def _register(client: Client, job: TrainingJob, trained: TrainedModel) -> str:
+    models = client.models
+    draft = models.create_version(
+        job.model_id,
+        signature=trained.signature,
+        metrics=trained.metrics,
+        source={"kind": "training_job", "id": job.id},
+    )
+    try:
+        for file in trained.files:
+            models.put_artifact(draft.model_id, draft.version, file.path.name, file.path, type=file.type)
+        ready = models.complete_version(draft.model_id, draft.version)
+    except RaymillError as error:
+        models.fail_version(draft.model_id, draft.version, error=str(error))
+        raise
+    say(f"model {job.model_id} version {ready.version} is ready")
+    return ready.id
+
+
+if __name__ == "__main__":
+    # The functions of ``__main__`` would travel to the workers by value; those of the module travel by name.
+    from .driver import main as run_driver
+
+    sys.exit(run_driver())

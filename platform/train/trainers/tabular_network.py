@@ -1,0 +1,39 @@
+"""The network of ``tabular-classifier``: raw features in, one score per class out."""
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+
+class TabularNetwork(nn.Module):
+    """A multilayer perceptron that scales its own input.
+
+    Raw features of shape [rows, features] go in, logits of shape [rows, classes] come out.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(
+        self,
+        mean: npt.NDArray[np.float32],
+        deviation: npt.NDArray[np.float32],
+        hidden_sizes: list[int],
+        classes: int,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("deviation", torch.from_numpy(deviation))
+        sizes = [len(mean), *hidden_sizes, classes]
+        self.layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(sizes))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logits."""
+        activation = (features - self.mean) / self.deviation
+        for layer in self.layers[:-1]:
+            activation = torch.relu(layer(activation))
+        logits: torch.Tensor = self.layers[-1](activation)
+        return logits

@@ -1,0 +1,32 @@
+"""Small ONNX graphs, good and bad."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def linear_model(inputs: int = 2, outputs: int = 3, fill: float = 1.0) -> onnx.ModelProto:
+    """Return ``y = x @ w`` for rows of ``inputs`` numbers."""
+    weights = numpy_helper.from_array(np.full((inputs, outputs), fill, dtype=np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", inputs])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", outputs])],
+        [weights],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def linear_onnx(inputs: int = 2, outputs: int = 3, fill: float = 1.0) -> bytes:
+    """Return the bytes of ``linear_model``."""
+    content: bytes = linear_model(inputs, outputs, fill).SerializeToString()
+    return content
+
+
+def external(tensor: onnx.TensorProto, location: str = "../../etc/passwd") -> None:
+    """Make a tensor point to a file."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", location

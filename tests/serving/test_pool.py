@@ -1,0 +1,232 @@
+"""The pool of loaded models: bounded, shared, never dropping what runs."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raymill.serving.errors import ModelBroken, ModelUnavailable
+from raymill.serving.pool import Loaded, ModelPool, ModelTooLarge
+from raymill.serving.table import Revision
+
+SIGNATURE = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+}
+
+
+@dataclass
+class Weight:
+    """A model that only weighs."""
+
+    size_bytes: int
+
+    def run(self, outputs, feeds):
+        return []
+
+
+def revision(number: int, size: int) -> Revision:
+    return Revision(number=1, format="weight", uri="x", sha256=f"{number:064x}", size_bytes=size, signature=SIGNATURE)
+
+
+class Shelf:
+    """A pool over artifacts that are nothing but their size."""
+
+    def __init__(self, capacity: int, *, idle_s: float = 100.0) -> None:
+        self.now = 0.0
+        self.fetched: list[str] = []
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self._executor = ThreadPoolExecutor(4)
+        self.pool = ModelPool(
+            self.fetch,
+            self._executor,
+            capacity_bytes=capacity,
+            idle_s=idle_s,
+            loaders=lambda format_name: lambda size, signature: Weight(size),
+            monotonic=lambda: self.now,
+        )
+
+    def fetch(self, revision: Revision) -> int:
+        assert self.gate.wait(5)
+        self.fetched.append(revision.sha256)
+        if self.error:
+            raise self.error
+        return revision.size_bytes
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+
+@pytest.fixture
+def shelf():
+    shelf = Shelf(100)
+    yield shelf
+    shelf.close()
+
+
+def test_concurrent_loads_of_one_model_are_one_load(shelf):
+    async def run():
+        return await asyncio.gather(*(shelf.pool.load(revision(1, 10)) for _ in range(20)))
+
+    assert len({id(loaded) for loaded in asyncio.run(run())}) == 1
+    assert len(shelf.fetched) == shelf.pool.loads == 1
+
+
+def test_the_least_recently_used_goes_first(shelf):
+    async def run():
+        for number in (1, 2, 3):
+            await shelf.pool.load(revision(number, 30))
+        assert shelf.pool.find(revision(1, 30))
+        await shelf.pool.load(revision(4, 30))
+        return [number for number in (1, 2, 3, 4) if shelf.pool.find(revision(number, 30))]
+
+    assert asyncio.run(run()) == [1, 3, 4]
+    assert (shelf.pool.size_bytes, shelf.pool.evictions) == (90, 1)
+
+
+def test_a_model_in_use_stays_and_is_trimmed_when_it_is_released(shelf):
+    async def run():
+        busy = await shelf.pool.load(revision(1, 80))
+        shelf.pool.hold(busy)
+        await shelf.pool.load(revision(2, 80))
+        over = shelf.pool.size_bytes
+        shelf.pool.release(busy)
+        return over
+
+    assert asyncio.run(run()) == 160
+    assert shelf.pool.size_bytes == 80
+
+
+def test_one_load_does_not_wait_for_another(shelf):
+    async def run():
+        shelf.gate.clear()
+        slow = asyncio.create_task(shelf.pool.load(revision(1, 10)))
+        await asyncio.sleep(0)
+        shelf.gate.set()
+        await slow
+        quick = await shelf.pool.load(revision(2, 10))
+        return isinstance(quick, Loaded)
+
+    assert asyncio.run(run())
+
+
+def test_a_caller_that_gives_up_does_not_stop_the_load(shelf):
+    async def run():
+        shelf.gate.clear()
+        callers = [asyncio.create_task(shelf.pool.load(revision(1, 10))) for _ in range(2)]
+        await asyncio.sleep(0)
+        callers[0].cancel()
+        shelf.gate.set()
+        return await callers[1]
+
+    assert asyncio.run(run()).size_bytes == 10
+
+
+def test_a_failed_load_is_remembered_and_tried_again_after_a_growing_pause(shelf):
+    async def attempt():
+        try:
+            await shelf.pool.load(revision(1, 10))
+        except ModelBroken as error:
+            return error.message
+        return "loaded"
+
+    async def run():
+        shelf.error = ModelBroken("it is broken")
+        answers = []
+        for now in (0.0, 0.9, 1.1, 2.9, 3.2):
+            shelf.now = now
+            answers.append((await attempt(), len(shelf.fetched)))
+        shelf.error, shelf.now = None, 10.0
+        return answers, await attempt()
+
+    answers, last = asyncio.run(run())
+    assert [count for _, count in answers] == [1, 1, 2, 2, 3]
+    assert {message for message, _ in answers} == {"it is broken"}
+    assert last == "loaded"
+    assert not shelf.pool.is_failing(revision(1, 10))
+
+
+def test_an_unavailable_store_keeps_its_retry_after(shelf):
+    async def run():
+        shelf.error = ModelUnavailable("away", retry_after_s=2)
+        for _ in range(2):
+            with pytest.raises(ModelUnavailable) as refused:
+                await shelf.pool.load(revision(1, 10))
+            assert refused.value.retry_after_s == 2
+
+    asyncio.run(run())
+
+
+def test_an_unforeseen_error_is_not_remembered(shelf):
+    async def run():
+        shelf.error = LookupError("bug")
+        with pytest.raises(LookupError):
+            await shelf.pool.load(revision(1, 10))
+        shelf.error = None
+        return await shelf.pool.load(revision(1, 10))
+
+    assert asyncio.run(run()).size_bytes == 10
+
+
+def test_what_cannot_fit_is_refused_without_dropping_anything(shelf):
+    async def run():
+        await shelf.pool.load(revision(1, 90))
+        with pytest.raises(ModelTooLarge):
+            await shelf.pool.load(revision(2, 101))
+
+    asyncio.run(run())
+    assert shelf.pool.size_bytes == 90
+
+
+def test_idle_models_are_dropped_and_used_ones_stay(shelf):
+    async def run():
+        for number in (1, 2, 3):
+            await shelf.pool.load(revision(number, 10))
+        shelf.pool.hold(shelf.pool.find(revision(3, 10)))
+        shelf.now = 90.0
+        shelf.pool.find(revision(1, 10))
+        shelf.now = 150.0
+        shelf.pool.drop_idle()
+
+    asyncio.run(run())
+    assert shelf.pool.size_bytes == 20
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["load", "hold", "release", "idle"]), st.integers(0, 9), st.integers(0, 30)),
+        max_size=60,
+    )
+)
+def test_the_bound_is_never_exceeded_by_what_could_be_dropped(steps):
+    sizes = [7, 13, 20, 25, 31, 40, 55, 60, 99, 100]
+    shelf = Shelf(100, idle_s=10.0)
+    held: dict[int, Loaded] = {}
+
+    async def run():
+        for step, number, seconds in steps:
+            shelf.now += seconds
+            if step == "load":
+                await shelf.pool.load(revision(number, sizes[number]))
+            elif step == "hold" and number not in held and (loaded := shelf.pool.find(revision(number, 0))):
+                shelf.pool.hold(loaded)
+                held[number] = loaded
+            elif step == "release" and number in held:
+                shelf.pool.release(held.pop(number))
+            elif step == "idle":
+                shelf.pool.drop_idle()
+            in_use = sum(loaded.size_bytes for loaded in held.values())
+            last = sizes[number] if step == "load" else 0
+            assert shelf.pool.size_bytes <= max(100, in_use + last)
+            for other, loaded in held.items():
+                assert shelf.pool._models[f"{other:064x}"] is loaded
+
+    asyncio.run(run())
+    shelf.close()
