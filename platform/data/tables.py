@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from .errors import BadTable, UnknownTableFormat, UnreadableTable
 from .statistics import TableProfile
 
-_BLOCK_BYTES = 8 << 20
+# Arrow reads up to 32 blocks ahead of what has been converted: this bounds the memory of an upload, and its longest row.
+_BLOCK_BYTES = 2 << 20
+_ROW_GROUP_BYTES = 8 << 20
 _BATCH_CELLS = 1 << 20
 _MAX_COLUMNS = 10_000
 _MAX_REASON = 300
@@ -99,13 +101,25 @@ def _write_csv(text: CsvText, target: Path) -> TableProfile:
 def _write(schema: pa.Schema, batches: Iterable[pa.RecordBatch], target: Path) -> TableProfile:
     profile = TableProfile(_checked(schema))
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in batches:
-            kept = batch.cast(schema) if batch.schema.types != schema.types else batch
+        for group in _grouped(batches):
+            kept = group.cast(schema) if group.schema.types != schema.types else group
             writer.write_batch(kept.replace_schema_metadata(None))
             profile.add(kept)
     if profile.row_count == 0:
         raise BadTable("The table has no rows.")
     return profile
+
+
+def _grouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join small batches: each becomes a row group of the file, and small ones are slow to read."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.nbytes for one in held) >= _ROW_GROUP_BYTES:
+            yield pa.concat_batches(held)
+            held = []
+    if held:
+        yield pa.concat_batches(held)
 
 
 def _types_of_all(text: CsvText, first_types: dict[str, pa.DataType]) -> dict[str, pa.DataType]:

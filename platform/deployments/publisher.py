@@ -4,10 +4,10 @@ Events publish at once, in the process that made the change and before it answer
 closes what a dead process, an empty or older Valkey, or a slow model server left open.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import update
+from sqlalchemy import tuple_, update
 from sqlmodel import Session, col, select
 
 from ..auth.events import ApiKeyChanged, SessionRevoked
@@ -22,6 +22,7 @@ from .models import Deployment, Publication
 from .publication import Subject, announce, commit, key_id, mark_ready
 from .schemas import DeploymentStatus
 
+_BATCH = 200
 _NO_SERVER = "No model server is running; the endpoint answers as soon as one is."
 _NOT_EVERYWHERE = "Not every model server follows the latest change yet."
 
@@ -107,26 +108,23 @@ def _reseal(resources: Resources, known: list[Known]) -> list[Known]:
     return _known(resources) if stale else known
 
 
-def _store(resources: Resources, known: Iterable[Known]) -> None:
+def _store(resources: Resources, known: Sequence[Known]) -> None:
     """Copy to the object store what it lacks; one writer, the holder of the lease, so no older copy comes last."""
-    for each in known:
-        if each.stored_version < each.version:
-            sealed = _sealed(resources, each.subject)
-            store_copy(resources.store, sealed)
-            with resources.database.session() as session:
-                names = {"kind": sealed.kind, "key": sealed.key}
-                session.execute(update(Publication).filter_by(**names).values(stored_version=sealed.version))
+    for sealed in _sealed(resources, [each.subject for each in known if each.stored_version < each.version]):
+        store_copy(resources.store, sealed)
+        with resources.database.session() as session:
+            names = {"kind": sealed.kind, "key": sealed.key}
+            session.execute(update(Publication).filter_by(**names).values(stored_version=sealed.version))
 
 
-def _republish(resources: Resources, known: Iterable[Known]) -> None:
+def _republish(resources: Resources, known: Sequence[Known]) -> None:
     held = channel.published_versions(resources.cache)
     for each in known:
-        found = held.get(each.name, 0)
-        if found > each.version:
+        if (found := held.get(each.name, 0)) > each.version:
             # The database is older than Valkey: it was restored from a backup.
             channel.publish(resources.cache, commit(resources, each.subject, above=found))
-        elif found < each.version:
-            channel.publish(resources.cache, _sealed(resources, each.subject))
+    for sealed in _sealed(resources, [each.subject for each in known if held.get(each.name, 0) < each.version]):
+        channel.publish(resources.cache, sealed)
 
 
 def _settle(resources: Resources) -> None:
@@ -136,12 +134,11 @@ def _settle(resources: Resources) -> None:
         waiting = _deploying(session)
         ready = col(Deployment.status) == DeploymentStatus.READY
         session.execute(update(Deployment).where(ready, col(Deployment.replicas) != servers).values(replicas=servers))
-    for subject in waiting:
-        sealed = _sealed(resources, subject)
+    for sealed in _sealed(resources, waiting):
         if announce(resources, sealed, timeout_s=0):
             mark_ready(resources, sealed)
         else:
-            _explain(resources, subject, _NOT_EVERYWHERE if servers else _NO_SERVER)
+            _explain(resources, sealed.key, _NOT_EVERYWHERE if servers else _NO_SERVER)
 
 
 def _deploying(session: Session) -> list[Subject]:
@@ -151,9 +148,9 @@ def _deploying(session: Session) -> list[Subject]:
     return [Subject("endpoint", key, project_id) for key, project_id in session.exec(waiting)]
 
 
-def _explain(resources: Resources, subject: Subject, reason: str) -> None:
+def _explain(resources: Resources, key: str, reason: str) -> None:
     waiting = (
-        col(Deployment.endpoint_key) == subject.key,
+        col(Deployment.endpoint_key) == key,
         col(Deployment.status) == DeploymentStatus.DEPLOYING,
         col(Deployment.reason).is_distinct_from(reason),
     )
@@ -161,7 +158,11 @@ def _explain(resources: Resources, subject: Subject, reason: str) -> None:
         session.execute(update(Deployment).where(*waiting).values(reason=reason))
 
 
-def _sealed(resources: Resources, subject: Subject) -> SealedDocument:
-    with resources.database.session() as session:
-        row = session.get_one(Publication, (subject.kind, subject.key))
-        return read_envelope(row.envelope)
+def _sealed(resources: Resources, subjects: Sequence[Subject]) -> Iterator[SealedDocument]:
+    """Read published documents as they travel, a batch at a time; no transaction is open while one is in use."""
+    for start in range(0, len(subjects), _BATCH):
+        names = [(subject.kind, subject.key) for subject in subjects[start : start + _BATCH]]
+        wanted = select(Publication.envelope).where(tuple_(col(Publication.kind), col(Publication.key)).in_(names))
+        with resources.database.session() as session:
+            envelopes = list(session.exec(wanted))
+        yield from map(read_envelope, envelopes)

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from .errors import ValidationFailed
 from .storage import Blob, ObjectStore
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class RangeNotSatisfiable(ValidationFailed):

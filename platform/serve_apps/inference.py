@@ -14,7 +14,7 @@ class InferenceArgs(BaseModel):
     """What an operator may set for this app in apps.yaml."""
 
     num_replicas: int = Field(1, ge=1)
-    num_cpus: float = Field(0.1, ge=0)
+    num_cpus: float = Field(0.0, ge=0)
     max_ongoing_requests: int = Field(1000, ge=1)
 
 

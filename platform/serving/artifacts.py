@@ -28,7 +28,8 @@ class ArtifactCache:
             ModelUnavailable: If the object store does not give it.
             ModelBroken: If what it gives is not what was published.
         """
-        path = self._folder / revision.sha256[:2] / revision.sha256
+        # A folder of its own for each: an ONNX file may name files beside it as its weights.
+        path = self._folder / revision.sha256[:2] / revision.sha256 / "artifact"
         if path.exists():
             if _digest(path) == revision.sha256:
                 os.utime(path)
@@ -53,7 +54,11 @@ class ArtifactCache:
 
     def _prune(self, keep: Path) -> None:
         files = sorted(
-            ((file.stat().st_mtime, file.stat().st_size, file) for file in self._folder.glob("*/*") if file != keep),
+            (
+                (file.stat().st_mtime, file.stat().st_size, file)
+                for file in self._folder.glob("*/*/artifact")
+                if file != keep
+            ),
             reverse=True,
         )
         total = keep.stat().st_size

@@ -74,7 +74,7 @@ def _feeds(interface: Interface, tensors: Any, binary: memoryview) -> dict[str, 
     for tensor in tensors:
         port = _port_of(interface, tensor)
         parameters = tensor.get("parameters")
-        if parameters and "binary_data_size" in parameters:
+        if isinstance(parameters, dict) and "binary_data_size" in parameters:
             flat, binary = _take_binary(port, parameters["binary_data_size"], binary)
         else:
             flat = port.array(tensor.get("data"))

@@ -49,6 +49,8 @@ class DriverEnvironment:
 def platform() -> Client:
     """Return this process' client of the platform."""
     environment = DriverEnvironment.read()
+    # Ray Train turns the root logger to INFO, and httpx would write a line for each call.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     return Client(environment.api_url, api_key=environment.api_key, request_id=environment.request_id or None)
 
 

@@ -23,8 +23,6 @@ from .schemas import FailureType, JobStatus, ResourceRequirements, TrainingError
 
 log = structlog.get_logger("raymill.train")
 
-_ERROR_LINES = 5
-
 
 @dataclass(frozen=True)
 class Desired:
@@ -223,4 +221,5 @@ def _message(failure: FailureType, output: str) -> str:
     if failure is FailureType.LOST_JOB:
         return "The Ray cluster does not know the job any more; start it again."
     lines = [line for line in output.splitlines() if line.strip()]
-    return "\n".join(lines[-_ERROR_LINES:]) or "The job ended without a word."
+    # The driver's last line is what went wrong; the traceback above it is in the log.
+    return lines[-1] if lines else "The job ended without a word."

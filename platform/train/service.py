@@ -52,7 +52,9 @@ def start_training(session: Session, *, principal: Principal, config: TrainingCo
         raise DatasetNotFound(f"There is no dataset {config.dataset.id}.")
     version = data.get_version(session, dataset.id, config.dataset.version)
     described = data.describe_version(version).model_dump(by_alias=True)
-    check_table(parameters["target"], described["schema"]["columns"], described["statistics"]["columns"], version.row_count)
+    check_table(
+        parameters["target"], described["schema"]["columns"], described["statistics"]["columns"], version.row_count
+    )
     model = registry.ensure_model(
         session,
         project_id=config.project_id,

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from raymill.compute.cluster import Cluster, dashboard_url
+from raymill.compute.cluster import Cluster, ClusterUnreachable, dashboard_url
 from raymill.compute.embedded import processes
 from raymill.compute.embedded.errors import PortTaken, StartFailed
 from raymill.compute.embedded.stack import Stack
@@ -191,6 +191,22 @@ def test_a_failing_application_is_told_in_its_own_words(platform: Platform, tmp_
             deploy(cluster, config, timeout_s=60)
         [app] = deploy(cluster, good, timeout_s=60)
         assert app.name == "api"
+
+
+@pytest.mark.ray
+def test_an_existing_cluster_is_joined_and_left(platform: Platform, tmp_path: Path) -> None:
+    owner = platform.stack.settings
+    joined = RaySettings(address=dashboard_url(owner), token_file=owner.home / "ray" / "token")
+    settings = owner.model_copy(update={"home": tmp_path, "config_file": None, "ray": joined})
+    guest = Stack(settings, report=Quiet(), apps_path=platform.apps)
+    guest.up(lambda settings: None)
+    assert {part.state for part in guest.status()} == {"external"}
+    assert not (tmp_path / "postgres").exists()
+    guest.down()
+    assert {part.state for part in guest.status()} == {"external"}
+    refused = joined.model_copy(update={"token_file": tmp_path / "none"})
+    with pytest.raises(ClusterUnreachable, match="refuses our token"):
+        Stack(settings.model_copy(update={"ray": refused}), report=Quiet()).up(lambda settings: None)
 
 
 @pytest.mark.ray

@@ -11,7 +11,7 @@ from raymill.data.statistics import TableProfile
 from raymill.data.tables import to_parquet
 
 # Larger than one block of the reader, so that what follows contradicts what the first block showed.
-FIRST_BLOCK = 9 << 20
+FIRST_BLOCK = 3 << 20
 
 
 def convert(folder: Path, content: bytes, filename: str = "table.csv") -> tuple[TableProfile, pa.Table]:

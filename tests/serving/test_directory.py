@@ -1,5 +1,7 @@
 """How traffic weights become revisions."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +30,7 @@ def endpoint(traffic: dict[int, int], endpoint_id: str = "dep_1") -> Endpoint:
 def weights(draw: st.DrawFn) -> dict[int, int]:
     cuts = sorted(draw(st.lists(st.integers(0, 100), max_size=5)))
     bounds = [0, *cuts, 100]
-    return {number: high - low for number, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False), start=1)}
+    return {number: high - low for number, (low, high) in enumerate(itertools.pairwise(bounds), start=1)}
 
 
 @given(weights(), st.binary(min_size=1, max_size=40))

@@ -293,6 +293,11 @@ def _place(url: str) -> str:
 
 def local_url(settings: Settings) -> str:
     """URL of the public door as this machine reaches it, whatever users are told."""
+    if settings.ray.address is not None:
+        external = (
+            settings.http.public_url or f"http://{urlsplit(dashboard_url(settings)).hostname}:{settings.http.port}"
+        )
+        return external.rstrip("/")
     host = "127.0.0.1" if settings.http.host in {"0.0.0.0", "::"} else settings.http.host  # noqa: S104
     return f"http://{host}:{settings.http.port}"
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import ray.data
 import torch
 import torch.distributed
@@ -104,7 +105,7 @@ def _fit(task: TrainingTask, problem: TabularProblem) -> tuple[Weights, dict[str
         train_loop_config={"config": config},
         scaling_config=_scaling(task),
         run_config=ray_train.RunConfig(name=task.name, storage_path=str(task.folder / "ray")),
-        datasets={"train": ray.data.from_arrow(problem.shards(resources.num_workers))},
+        datasets={"train": ray.data.from_blocks(problem.shards(resources.num_workers))},
         dataset_config=DisjointShards(),
     )
     # Typed as the older result, which has no return value.
@@ -149,10 +150,12 @@ def train_loop(loop_config: dict[str, LoopConfig]) -> tuple[Weights, dict[str, f
 
 
 def _shard(rank: int, device: torch.device) -> Shard:
-    tables = list(ray_train.get_dataset_shard("train").iter_batches(batch_size=None, batch_format="numpy"))
-    features = torch.from_numpy(np.concatenate([table["features"] for table in tables])).to(device)
-    targets = torch.from_numpy(np.concatenate([table["target"] for table in tables])).to(device)
-    held_out = torch.from_numpy(np.concatenate([table["held_out"] for table in tables])).to(device)
+    batches = ray_train.get_dataset_shard("train").iter_batches(batch_size=None, batch_format="pyarrow")
+    table = pa.concat_tables(batches).combine_chunks()
+    targets = torch.from_numpy(table["target"].to_numpy()).to(device)
+    held_out = torch.from_numpy(table["held_out"].to_numpy()).to(device)
+    cells = table["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False, writable=True)
+    features = torch.from_numpy(cells.reshape(len(targets), -1)).to(device)
     say(f"worker {rank}: {len(targets)} rows, {int(held_out.sum())} of them held out")
     return Shard(features[~held_out], targets[~held_out], features[held_out], targets[held_out])
 

@@ -25,8 +25,9 @@ class TabularNetwork(nn.Module):
         classes: int,
     ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(mean))
-        self.register_buffer("deviation", torch.from_numpy(deviation))
+        # Copied: arrays that came through Ray's object store cannot be written to.
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("deviation", torch.tensor(deviation))
         sizes = [len(mean), *hidden_sizes, classes]
         self.layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(sizes))
 

@@ -1,0 +1,235 @@
+"""Open Inference Protocol v2 and the simple form, between JSON, binary tensors and arrays."""
+
+import json
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from raymill.kernel.errors import RaymillError, ValidationFailed
+from raymill.serving.errors import InputRefused, ModelFailed, RequestRefused
+from raymill.serving.formats import DTYPES
+from raymill.serving.instances import predict
+from raymill.serving.protocol import Target, infer
+from raymill.serving.table import Signature
+from raymill.serving.tensors import Interface
+
+NUMERIC = [name for name in DTYPES if name != "BYTES"]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+class Echo:
+    """A model that gives its inputs back under their own names."""
+
+    size_bytes = 0
+
+    def run(self, outputs, feeds):
+        return [feeds[name] for name in outputs]
+
+
+def target(*tensors: tuple[str, str, list[int]], **columns: list[str]) -> Target:
+    specs = [
+        {"name": name, "datatype": datatype, "shape": shape, "columns": columns.get(name)}
+        for name, datatype, shape in tensors
+    ]
+    return Target("p.m", "3", Interface(Signature.model_validate({"inputs": specs, "outputs": specs})))
+
+
+def elements(datatype: str) -> st.SearchStrategy:
+    dtype = DTYPES[datatype]
+    if datatype == "BYTES":
+        return TEXT
+    if dtype.kind == "f":
+        return st.floats(width=dtype.itemsize * 8, allow_nan=False, allow_infinity=False)
+    return hnp.from_dtype(dtype)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> tuple[str, np.ndarray]:
+    datatype = draw(st.sampled_from([*DTYPES]))
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=5))
+    return datatype, draw(hnp.arrays(DTYPES[datatype], shape, elements=elements(datatype)))
+
+
+@given(tensors(), st.booleans())
+def test_json_tensors_come_back_as_they_went(tensor, nested):
+    datatype, array = tensor
+    data = array.tolist() if nested else array.ravel().tolist()
+    body = {"inputs": [{"name": "x", "shape": array.shape, "datatype": datatype, "data": data}], "id": "7"}
+    answer = infer(target(("x", datatype, [-1] * array.ndim)), Echo(), json.dumps(body).encode(), None)
+    document = json.loads(answer.body)
+    assert answer.json_length is None
+    assert (document["model_name"], document["model_version"], document["id"]) == ("p.m", "3", "7")
+    output = document["outputs"][0]
+    assert (output["shape"], output["datatype"]) == (list(array.shape), datatype)
+    back = np.array(output["data"], dtype=array.dtype).reshape(array.shape)
+    np.testing.assert_array_equal(back, array)
+
+
+def binary_request(array: np.ndarray, datatype: str, **more) -> tuple[bytes, int]:
+    if datatype == "BYTES":
+        encoded = [value.encode() for value in array.ravel()]
+        raw = b"".join(len(value).to_bytes(4, "little") + value for value in encoded)
+    else:
+        raw = array.tobytes()
+    tensor = {"name": "x", "shape": array.shape, "datatype": datatype, "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [tensor], **more}).encode()
+    return head + raw, len(head)
+
+
+@given(tensors())
+def test_binary_tensors_come_back_as_they_went(tensor):
+    datatype, array = tensor
+    body, length = binary_request(array, datatype, parameters={"binary_data_output": True})
+    answer = infer(target(("x", datatype, [-1] * array.ndim)), Echo(), body, length)
+    output = json.loads(answer.body[: answer.json_length])["outputs"][0]
+    assert "data" not in output
+    assert answer.body[answer.json_length :] == body[length:]
+    assert output["parameters"] == {"binary_data_size": len(body) - length}
+
+
+@given(st.binary(max_size=200), st.integers(0, 200) | st.none())
+def test_whatever_arrives_is_answered_or_refused(body, json_length):
+    for codec in (infer, predict):
+        with pytest.raises(RaymillError):
+            codec(target(("x", "FP32", [-1, 2])), Echo(), body, json_length)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(TEXT, children, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON, JSON, JSON, JSON, JSON)
+def test_any_json_in_any_field_is_answered_or_refused(name, shape, datatype, data, parameters):
+    tensor = {"name": name, "shape": shape, "datatype": datatype, "data": data, "parameters": parameters}
+    near = {"name": "x", "shape": [2], "datatype": "FP32", "data": data, "parameters": parameters}
+    for document in ({"inputs": [tensor]}, {"inputs": [near], "outputs": name}, {"inputs": data, "parameters": shape}):
+        try:
+            infer(target(("x", "FP32", [-1])), Echo(), json.dumps(document).encode(), None)
+        except ValidationFailed:
+            continue
+
+
+@given(JSON)
+def test_any_json_as_instances_is_answered_or_refused(instances):
+    for aim in (
+        target(("x", "FP32", [-1, 2]), x=["a", "b"]),
+        target(("x", "INT64", [-1])),
+        target(("a", "FP32", [-1]), ("b", "BYTES", [-1])),
+    ):
+        try:
+            predict(aim, Echo(), json.dumps({"instances": instances}).encode(), None)
+        except ValidationFailed:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("INT64", [1.5]),
+        ("INT64", [True]),
+        ("INT64", ["1"]),
+        ("INT64", [2**63]),
+        ("INT8", [128]),
+        ("UINT8", [-1]),
+        ("UINT64", [-1]),
+        ("FP32", [True]),
+        ("FP32", ["1.0"]),
+        ("FP32", [None]),
+        ("FP32", [3.5e38]),
+        ("FP16", [70000.0]),
+        ("BOOL", [1]),
+        ("BYTES", [1]),
+        ("BYTES", [["a"], "b"]),
+        ("BYTES", [None]),
+    ],
+)
+def test_values_are_never_bent_to_fit(datatype, data):
+    with pytest.raises(InputRefused) as refused:
+        target(("x", datatype, [-1])).interface.inputs["x"].array(data)
+    assert refused.value.details == {"input": "x"}
+
+
+@pytest.mark.parametrize("datatype", NUMERIC)
+def test_an_empty_batch_is_a_batch(datatype):
+    assert target(("x", datatype, [-1])).interface.inputs["x"].array([]).dtype == DTYPES[datatype]
+
+
+@pytest.mark.parametrize("size", [-1, 1000, "8", True, 7])
+def test_binary_sizes_that_are_wrong_are_refused(size):
+    body, length = binary_request(np.ones(2, np.float32), "FP32")
+    head = body[:length].replace(b'"binary_data_size": 8', b'"binary_data_size": ' + json.dumps(size).encode())
+    with pytest.raises(InputRefused):
+        infer(target(("x", "FP32", [-1])), Echo(), head + body[length:], len(head))
+
+
+def test_bytes_after_the_last_tensor_are_refused():
+    body, length = binary_request(np.ones(2, np.float32), "FP32")
+    with pytest.raises(RequestRefused, match="1 bytes"):
+        infer(target(("x", "FP32", [-1])), Echo(), body + b"x", length)
+
+
+@pytest.mark.parametrize("raw", [b"\x05\x00\x00\x00abc", b"\x01\x00", b"\x02\x00\x00\x00\xff\xff"])
+def test_binary_strings_that_are_cut_or_not_utf8_are_refused(raw):
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    with pytest.raises(InputRefused):
+        infer(target(("x", "BYTES", [-1])), Echo(), head + raw, len(head))
+
+
+def test_one_output_may_be_binary_beside_one_in_json():
+    array = [1.0, 2.0]
+    document = {
+        "inputs": [{"name": name, "shape": [2], "datatype": "FP32", "data": array} for name in ("a", "b")],
+        "outputs": [{"name": "b", "parameters": {"binary_data": True}}, {"name": "a"}],
+    }
+    aim = target(("a", "FP32", [-1]), ("b", "FP32", [-1]))
+    answer = infer(aim, Echo(), orjson.dumps(document), None)
+    outputs = json.loads(answer.body[: answer.json_length])["outputs"]
+    assert [output["name"] for output in outputs] == ["b", "a"]
+    assert outputs[1]["data"] == array
+    assert np.frombuffer(answer.body[answer.json_length :], np.float32).tolist() == array
+
+
+@given(
+    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1)
+)
+def test_rows_as_lists_and_as_objects_mean_the_same(rows):
+    aim = target(("x", "FP32", [-1, 3]), x=["a", "b", "c"])
+    keyed = [{"c": row[2], "a": row[0], "b": row[1]} for row in rows]
+    answers = [predict(aim, Echo(), orjson.dumps({"instances": given}), None).body for given in (rows, keyed)]
+    assert answers[0] == answers[1]
+    np.testing.assert_array_equal(
+        np.array(json.loads(answers[0])["predictions"], np.float32), np.array(rows, np.float32)
+    )
+
+
+def test_strings_are_predicted_as_strings():
+    answer = predict(target(("x", "BYTES", [-1])), Echo(), b'{"instances": ["a", "b"]}', None)
+    assert json.loads(answer.body) == {"predictions": ["a", "b"]}
+
+
+def test_rows_keyed_by_column_need_columns():
+    with pytest.raises(InputRefused, match="names no columns"):
+        predict(target(("x", "FP32", [-1, 1])), Echo(), b'{"instances": [{"a": 1}]}', None)
+
+
+def test_outputs_that_are_not_one_row_per_instance_are_sent_to_infer():
+    class Sums(Echo):
+        def run(self, outputs, feeds):
+            return [np.ones(1)] * len(outputs)
+
+    aim = target(("a", "FP32", [-1]), ("b", "FP32", [-1]))
+    with pytest.raises(ModelFailed, match="infer"):
+        predict(aim, Sums(), b'{"instances": [{"a": 1, "b": 2}, {"a": 1, "b": 2}]}', None)
+
+
+def test_predict_takes_no_binary_tensors():
+    with pytest.raises(RequestRefused, match="binary"):
+        predict(target(("x", "FP32", [-1])), Echo(), b'{"instances": [1]}', 5)
