@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -59,3 +60,9 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
+
+
+def remove_platform(home: Path) -> None:
+    """Delete a stopped platform: its home, and as root its database's folder, which lies outside of it."""
+    EmbeddedPostgres(home / "postgres").destroy()
+    shutil.rmtree(home, ignore_errors=True)

@@ -11,7 +11,7 @@ FRONT_DOORS = {"service", "schemas", "errors", "events", "deps", "permissions", 
 OPEN = {
     "auth": {"keys", "bootstrap"},
     "registry": {"versions", "lineage", "pins"},
-    "serving": {"table", "grants", "channel", "copies", "metrics", "documents"},
+    "serving": {"table", "grants", "channel", "copies", "metrics", "documents", "server"},
     "deployments": {"publisher"},
     "train": {"reconcile", "runtime"},
 }

@@ -5,6 +5,7 @@ The data are the optical digits of the UCI repository (1,797 rows, 64 features) 
 
 import csv
 import io
+import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ Rows = list[list[float]]
 
 TRAINING = {"epochs": 30, "batch_size": 64, "learning_rate": 2e-3, "hidden_sizes": [64], "seed": 7}
 LEAST_ACCURACY = 0.95
+METRICS_WITHIN_S = 3.0
 
 
 class DemoFailed(Exception):
@@ -151,6 +153,7 @@ class Demo:
         rows, labels = self.digits.held_out, (self._version.signature or {})["labels"]
         endpoint = self._deployment.endpoint
         key = self.client.api_keys.create(name="demo", project_id=self._project_id)
+        self._requests = self.client.deployments.metrics(self._deployment.id)["requests"] + 3
         with Client(self.client.base_url, api_key=key.key) as keyed:
             by_list = self.client.endpoints.predict(endpoint, rows).predictions
             named = [dict(zip(self.digits.columns, row, strict=True)) for row in rows]
@@ -166,8 +169,14 @@ class Demo:
         return f"{len(rows)} held-out rows, three ways, accuracy {accuracies.pop():.4f}"
 
     def _metrics(self, progress: ProgressLines) -> str:
-        metrics = self.client.deployments.metrics(self._deployment.id)
-        return f"{metrics['requests']} requests, {metrics['errors']} errors, p50 {metrics['latency_ms']['p50']} ms"
+        # Each model server writes its counts twice a second.
+        deadline = time.monotonic() + METRICS_WITHIN_S
+        while (metrics := self.client.deployments.metrics(self._deployment.id))["requests"] < self._requests:
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"The metrics show {metrics['requests']} requests, fewer than were sent.")
+            time.sleep(0.1)
+        latency = metrics["latency_ms"]
+        return f"{metrics['requests']} requests, {metrics['errors']} errors, p50 {latency['p50']} ms"
 
 
 def demo(

@@ -2,7 +2,7 @@
 
 from ..deployments.publisher import sweep
 from ..kernel.resources import Resources
-from ..train import reconcile as training
+from ..train.reconcile import step as reconcile_jobs
 from ..train.runtime import RayJobRuntime
 from .cleanup import clean
 from .leases import LeaseKeeper
@@ -33,5 +33,5 @@ def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> Sch
     controller = resources.settings.controller
     keeper = LeaseKeeper(resources.database, names=(GLOBAL, lease), holder=holder, life_s=controller.lease_s)
     runtime = RayJobRuntime(resources.settings)
-    jobs = Step("training-jobs", lease, lambda: training.step(resources, runtime), controller.sweep_s, limit_s=120.0)
+    jobs = Step("training-jobs", lease, lambda: reconcile_jobs(resources, runtime), controller.sweep_s, limit_s=120.0)
     return Scheduler([*global_steps(resources), jobs], keeper)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from .errors import BadTable, UnknownTableFormat, UnreadableTable
 from .statistics import TableProfile
 
-# Arrow reads up to 32 blocks ahead of what has been converted: this bounds the memory of an upload, and its longest row.
+# Arrow reads about 32 blocks ahead of what it has converted: this bounds an upload's memory, and its longest row.
 _BLOCK_BYTES = 2 << 20
 _ROW_GROUP_BYTES = 8 << 20
 _BATCH_CELLS = 1 << 20

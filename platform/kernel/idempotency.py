@@ -7,15 +7,15 @@ unique index until the first commits, then reads its answer; when the first roll
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import delete
+from sqlalchemy import Text, delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Field, Session, SQLModel, col
 
 from .clock import utc_now
-from .db import document, moment
+from .db import moment
 from .errors import Conflict
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -35,7 +35,8 @@ class IdempotencyRecord(SQLModel, table=True):
     principal_id: str = Field(primary_key=True)
     key: str = Field(primary_key=True, max_length=255)
     request_sha256: str
-    answer: dict[str, Any] | None = document(default=None, nullable=True)
+    # Text and not JSONB, which would change the order of the answer's keys.
+    answer: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = moment()
 
 
@@ -61,7 +62,7 @@ def once(
         return _replay(session, principal_id=principal_id, key=key, fingerprint=fingerprint, answer_type=answer_type)
     answer = action()
     record = session.get_one(IdempotencyRecord, (principal_id, key))
-    record.answer = answer.model_dump(mode="json")
+    record.answer = answer.model_dump_json()
     return answer
 
 
@@ -85,4 +86,6 @@ def _replay(session: Session, *, principal_id: str, key: str, fingerprint: str, 
         raise IdempotencyConflict(
             f"The Idempotency-Key {key!r} was already used for a different request; send a new key."
         )
-    return answer_type.model_validate(record.answer)
+    if record.answer is None:
+        raise IdempotencyConflict(f"The request with the Idempotency-Key {key!r} left no answer; send a new key.")
+    return answer_type.model_validate_json(record.answer)

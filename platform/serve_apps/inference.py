@@ -6,7 +6,6 @@ from ray.serve import Application
 
 from ..kernel.settings import Settings
 from ..kernel.telemetry import configure_logging
-from ..serving.parts import Parts
 from ..serving.server import ModelServer
 
 
@@ -24,7 +23,7 @@ class Inference:
     def __init__(self) -> None:
         settings = Settings()
         configure_logging(settings.log)
-        self._server = ModelServer(Parts.open(settings))
+        self._server = ModelServer.open(settings)
 
     def __serve_build_asgi_app__(self) -> ModelServer:
         """Give Serve the ASGI app; its lifespan starts and stops the background work."""
@@ -42,5 +41,7 @@ def build(args: InferenceArgs) -> Application:
         num_replicas=args.num_replicas,
         max_ongoing_requests=args.max_ongoing_requests,
         ray_actor_options={"num_cpus": args.num_cpus},
+        # A tenth of a small model's request; the inference log says more.
+        logging_config={"enable_access_log": False},
     )
     return deployment(serve.ingress()(Inference)).bind()

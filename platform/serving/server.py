@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from ..kernel.errors import InternalError, RaymillError
+from ..kernel.settings import Settings
 from .directory import Directory, Route
 from .errors import ClientGone, MethodNotAllowed, RouteNotFound
 from .exchange import Head, Response, error_response, json_response
@@ -42,6 +43,15 @@ class ModelServer:
         self._pool: ModelPool = parts.pool
         self._invoker: Invoker = parts.invoker
         self._is_ready = False
+
+    @classmethod
+    def open(cls, settings: Settings) -> "ModelServer":
+        """Build a server from the settings; nothing is connected before it starts.
+
+        Raises:
+            RaymillError: If the keys or the cache are not configured.
+        """
+        return cls(Parts.open(settings))
 
     async def start(self) -> None:
         """Load the table and begin to follow it."""

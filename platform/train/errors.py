@@ -29,3 +29,7 @@ class InvalidHyperparameters(ValidationFailed):
 
 class UnsuitableDataset(ValidationFailed):
     """Raised when the trainer cannot learn from this dataset; the message names the column."""
+
+
+class ResourcesExceedCluster(ValidationFailed):
+    """Raised when a job asks for more than the cluster can ever give."""

@@ -5,7 +5,7 @@ from fastapi.responses import PlainTextResponse
 
 from ..auth.deps import CurrentPrincipal, OncePerKey
 from ..auth.permissions import Permission
-from ..kernel.deps import DbSession, Paging
+from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
 from . import service
 from .schemas import JobStatus, ProgressReport, ResultReport, TrainingConfig, TrainingJobRead, TrainingStatus
@@ -17,12 +17,14 @@ _READ, _WRITE = Permission.JOB_READ, Permission.JOB_WRITE
 
 @router.post("", status_code=202)
 def start_training(
-    config: TrainingConfig, session: DbSession, principal: CurrentPrincipal, key: OncePerKey
+    config: TrainingConfig, session: DbSession, principal: CurrentPrincipal, key: OncePerKey, resources: AppResources
 ) -> TrainingJobRead:
     """Queue a training job."""
 
     def start() -> TrainingJobRead:
-        return service.read_job(session, service.start_training(session, principal=principal, config=config))
+        cluster = resources.settings.ray
+        job = service.start_training(session, principal=principal, config=config, cluster=cluster)
+        return service.read_job(session, job)
 
     return key.once(session, config, TrainingJobRead, start)
 

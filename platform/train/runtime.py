@@ -53,6 +53,8 @@ class RayJobRuntime:
             "RAYMILL_API_URL": self._settings.http.base_url,
             "RAYMILL_API_KEY": api_key,
             "RAYMILL_REQUEST_ID": request_id,
+            # Lines of workers reach the log without colour codes.
+            "RAY_COLOR_PREFIX": "0",
         }
         # With one worker the driver itself trains; with more, Ray places the workers and the driver only waits.
         alone = resources.num_workers == 1

@@ -10,6 +10,7 @@ from ..data.errors import DatasetNotFound
 from ..kernel.clock import utc_now
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.settings import RaySettings
 from ..kernel.telemetry import current_request_id
 from ..projects.errors import ProjectNotFound
 from ..projects.service import authorize, visible
@@ -19,6 +20,7 @@ from ..registry.errors import VersionNotFound
 from ..registry.schemas import Framework
 from ..tracking import service as tracking
 from ..tracking.schemas import RunStatus
+from .capacity import check_resources
 from .errors import JobEnded, JobNotEnded, JobNotFound, NotThisJob
 from .models import JobLog, TrainingJob
 from .schemas import (
@@ -37,14 +39,18 @@ ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 _LAST_LINES = 200
 
 
-def start_training(session: Session, *, principal: Principal, config: TrainingConfig) -> TrainingJob:
+def start_training(
+    session: Session, *, principal: Principal, config: TrainingConfig, cluster: RaySettings
+) -> TrainingJob:
     """Queue a job, after everything that can be checked without running it was checked.
 
     Raises:
-        ValidationFailed: If trainer, hyperparameters or dataset do not fit; the message names what.
+        ValidationFailed: If trainer, hyperparameters, dataset or resources do not fit; the message names what.
         DatasetNotFound: If the project has no such dataset or version.
     """
-    authorize(session, principal, config.project_id, Permission.JOB_WRITE)
+    for permission in (Permission.JOB_WRITE, Permission.DATASET_READ, Permission.MODEL_WRITE):
+        authorize(session, principal, config.project_id, permission)
+    check_resources(cluster, config.resources)
     trainer = get_trainer(config.trainer, config.framework)
     parameters = check_parameters(trainer, config.hyperparameters).model_dump()
     dataset = data.get_dataset(session, config.dataset.id)
@@ -170,12 +176,14 @@ def delete_job(session: Session, job: TrainingJob) -> None:
 
 
 def report_progress(session: Session, *, principal: Principal, job_id: str, report: ProgressReport) -> None:
-    """Take what a running job says after an epoch.
+    """Take what a running job says after an epoch; an epoch that was told before changes nothing.
 
     Raises:
         NotThisJob: If somebody else says it.
     """
     job = _own_job(session, principal, job_id)
+    if report.epoch <= job.progress["epoch"]:
+        return
     job.progress = TrainingProgress(
         percent=round(100 * report.epoch / report.total_epochs, 1),
         epoch=report.epoch,

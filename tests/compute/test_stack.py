@@ -19,10 +19,11 @@ from pydantic import SecretStr
 from raymill.compute.cluster import Cluster, ClusterUnreachable, dashboard_url
 from raymill.compute.embedded import processes
 from raymill.compute.embedded.errors import PortTaken, StartFailed
+from raymill.compute.embedded.ray_head import EmbeddedRay
 from raymill.compute.embedded.stack import Stack
 from raymill.compute.serve_config import AppFailed, deploy, read_serve_config
 from raymill.kernel.settings import DatabaseSettings, HttpSettings, RaySettings, RedisSettings, Settings
-from servers import free_ports, platform_environment
+from servers import free_ports, platform_environment, remove_platform
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -118,8 +119,7 @@ def platform() -> Iterator[Platform]:
     exported = dict(line.removeprefix("export ").split("=", 1) for line in answer.stdout.splitlines())
     yield Platform(stack, environment, home / "apps.yaml", environment | exported)
     stack.down()
-    stack.postgres.destroy()
-    shutil.rmtree(home)
+    remove_platform(home)
 
 
 @pytest.mark.ray
@@ -302,3 +302,12 @@ def test_two_ups_of_one_home_do_not_meet(tmp_path: Path) -> None:
 
 def _sleepers() -> list[int]:
     return [one.pid for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "1234"]]
+
+
+def test_ray_sockets_fit_whatever_the_home(tmp_path: Path) -> None:
+    short = EmbeddedRay(Settings(home=Path("/home/alice/.raymill")))
+    long = EmbeddedRay(Settings(home=tmp_path / ("long" * 20)))
+    assert short.temp_dir == Path("/home/alice/.raymill/r")
+    assert long.temp_dir.name == "r"
+    assert len(str(long.temp_dir)) < 36
+    assert long.temp_dir != EmbeddedRay(Settings(home=tmp_path / ("long" * 21))).temp_dir

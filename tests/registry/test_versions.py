@@ -11,8 +11,8 @@ from factories import Tenant
 from onnx_makers import linear_onnx
 from raymill.kernel.resources import Resources
 from raymill.registry import lineage, pins, service, versions
-from raymill.registry.errors import ModelNotFound, VersionNotFound, VersionNotServable, VersionPinned
-from raymill.registry.schemas import Framework
+from raymill.registry.errors import ModelNotFound, VersionNotDraft, VersionNotFound, VersionNotServable, VersionPinned
+from raymill.registry.schemas import Framework, VersionComplete, VersionCreate
 from registry_makers import import_version, make_draft, make_model
 
 pytestmark = pytest.mark.integration
@@ -139,3 +139,40 @@ def test_lineage_that_bites_its_tail_ends(alice: Tenant, session: Session) -> No
 def test_an_unknown_kind_is_refused(alice: Tenant, session: Session) -> None:
     with pytest.raises(ValueError, match="banana"):
         link(session, alice.project_id, ("banana", "a"), ("model_version", "b"))
+
+
+def test_a_draft_whose_graph_was_replaced_meanwhile_is_not_completed(
+    alice: Tenant, session: Session, resources: Resources
+) -> None:
+    model_id = make_model(alice)
+    draft = make_draft(alice, model_id)
+    path = f"/models/{model_id}/versions/1/artifacts/model.onnx"
+    checked = alice.put(path, content=linear_onnx()).json()["checksum"]
+    alice.put(path, content=linear_onnx(fill=2.0))
+    with pytest.raises(VersionNotDraft, match="replaced"):
+        versions.mark_ready(session, version_id=draft["id"], data=VersionComplete(), signature=None, onnx=checked)
+
+
+def test_the_graph_at_the_top_is_the_one_that_is_served(alice: Tenant, session: Session) -> None:
+    model_id = make_model(alice)
+    draft = make_draft(alice, model_id)
+    for path in ("a/encoder.onnx", "model.onnx", "z.onnx"):
+        alice.put(f"/models/{model_id}/versions/1/artifacts/{path}", content=linear_onnx())
+    found = versions.find_onnx(versions.list_artifacts(session, draft["id"]))
+    assert found is not None
+    assert found.path == "model.onnx"
+
+
+def test_what_was_deleted_meanwhile_is_not_found(alice: Tenant, session: Session) -> None:
+    model = service.get_model(session, make_model(alice))
+    session.commit()
+    alice.delete(f"/models/{model.id}")
+    with pytest.raises(ModelNotFound):
+        versions.create_version(session, model=model, data=VersionCreate(), created_by="usr_1")
+    with pytest.raises(VersionNotFound):
+        versions.mark_failed(session, version_id="mdv_none", error="e")
+    with pytest.raises(VersionNotFound):
+        versions.get_version_by_id(session, "mdv_none")
+    session.expunge_all()
+    with pytest.raises(ModelNotFound):
+        service.get_model(session, model.id)

@@ -62,7 +62,7 @@ class EmbeddedRay:
         if len(str(folder)) <= _LONGEST_TEMP_DIR:
             return folder
         digest = hashlib.sha256(str(self.settings.home).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"rm-{digest}-r"
+        return Path(tempfile.gettempdir()) / f"rm-{digest}" / "r"
 
     @property
     def session_logs(self) -> Path:
@@ -143,7 +143,8 @@ class EmbeddedRay:
                 raise PortTaken(f"Port {port} is taken{holder}: stop that program or set {variable} to another port.")
 
     def _prepare_folders(self) -> None:
-        for folder in (self.folder, self.log.parent, self.temp_dir):
+        # Ray opens its folder to everybody; the one above keeps it closed
+        for folder in (self.folder, self.log.parent, self.temp_dir.parent, self.temp_dir):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.stat().st_uid != os.geteuid():
                 raise StartFailed(f"{folder} belongs to another user: remove it or set RAYMILL_HOME to a shorter path.")

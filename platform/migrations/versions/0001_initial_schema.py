@@ -17,7 +17,7 @@ def upgrade() -> None:
     sa.Column('principal_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('key', sqlmodel.sql.sqltypes.AutoString(length=255), nullable=False),
     sa.Column('request_sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('answer', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('answer', sa.Text(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('principal_id', 'key', name=op.f('pk_idempotency_record'))
     )

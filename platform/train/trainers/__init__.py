@@ -1,7 +1,7 @@
 """The built-in trainers: what each takes, and where its code is."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,7 @@ class TabularClassifierParameters(BaseModel):
     epochs: int = Field(20, ge=1, le=10_000)
     batch_size: int = Field(64, ge=1, le=1_000_000)
     learning_rate: float = Field(1e-3, gt=0, le=10)
-    hidden_sizes: list[int] = Field([64], max_length=10)
+    hidden_sizes: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([64], max_length=10)
     seed: int = Field(0, ge=0, lt=2**31)
     validation_fraction: float = Field(0.1, gt=0, lt=0.9)
 

@@ -1,0 +1,105 @@
+"""The client against the real control plane."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from factories import PASSWORD
+from raymill.sdk import AuthenticationFailed, Client, Conflict, NotFound, ValidationFailed
+
+pytestmark = pytest.mark.integration
+
+
+def test_accounts_projects_and_keys(platform_url: str, member: Client) -> None:
+    assert member.auth.me().email == "ann@example.com"
+    project = member.projects.from_name("mine", create_if_missing=True)
+    assert member.projects.from_name("mine", create_if_missing=True).id == project.id
+    assert member.projects.update(project.id, description="new").description == "new"
+    with pytest.raises(NotFound, match="'other'"):
+        member.projects.from_name("other")
+    key = member.api_keys.create(project_id=project.id, name="ci")
+    with Client(platform_url, api_key=key.key) as machine:
+        assert [found.id for found in machine.projects.list()] == [project.id]
+        member.api_keys.revoke(key.id)
+        with pytest.raises(AuthenticationFailed):
+            machine.projects.get(project.id)
+    assert member.api_keys.get(key.id).revoked_at is not None
+
+
+def test_login_refresh_and_logout(platform_url: str, member: Client) -> None:
+    with Client(platform_url) as stranger:
+        with pytest.raises(AuthenticationFailed):
+            stranger.auth.login(email="ann@example.com", password="wrong")
+        login = stranger.auth.login(email="ann@example.com", password=PASSWORD)
+        again = stranger.auth.refresh(login.refresh_token)
+    with Client(platform_url, again.access_token) as client:
+        assert client.auth.validate(again.access_token)["valid"]
+        client.auth.logout()
+        with pytest.raises(AuthenticationFailed):
+            client.auth.me()
+
+
+def test_datasets_go_up_as_csv_and_come_back_as_parquet(member: Client, table: Path, tmp_path: Path) -> None:
+    project = member.projects.create("mine")
+    dataset = member.datasets.create(project_id=project.id, name="table")
+    version = member.datasets.upload(dataset.id, table)
+    assert (version.version, version.row_count) == (1, 20)
+    assert [column.name for column in version.table_schema.columns] == ["width", "height", "kind"]
+    member.datasets.upload(dataset.id, b"a,b\n1,2\n", filename="small.csv")
+    assert [found.version for found in member.datasets.versions(dataset.id)] == [2, 1]
+    assert member.datasets.get(dataset.id).version == 2
+    target = tmp_path / "back.parquet"
+    member.datasets.download(dataset.id, 1, target)
+    assert pq.read_table(target).num_rows == member.datasets.get_version(dataset.id, 1).row_count
+    assert [found.id for found in member.datasets.list(project_id=project.id)] == [dataset.id]
+    member.datasets.delete(dataset.id)
+    with pytest.raises(NotFound):
+        member.datasets.get(dataset.id)
+
+
+def test_a_model_is_registered_piece_by_piece(member: Client, tmp_path: Path) -> None:
+    project = member.projects.create("mine")
+    model = member.models.from_name("reader", project_id=project.id, create_if_missing=True)
+    assert member.models.from_name("reader", project_id=project.id).id == model.id
+    with pytest.raises(Conflict):
+        member.models.create(project_id=project.id, name="reader")
+    draft = member.models.create_version(model.id, metrics={"accuracy": 0.5})
+    member.models.put_artifact(model.id, draft.version, "notes/config.json", b"{}", type="config")
+    found = member.models.get_version(model.id, draft.version)
+    assert [(one.path, one.type, one.size) for one in found.artifacts] == [("notes/config.json", "config", 2)]
+    target = tmp_path / "config.json"
+    member.models.download_artifact(model.id, draft.version, "notes/config.json", target)
+    assert target.read_bytes() == b"{}"
+    failed = member.models.fail_version(model.id, draft.version, error="gave up")
+    assert failed.status == "failed"
+    assert [one.version for one in member.models.versions(model.id)] == [1]
+    assert member.models.update(model.id, description="reads").description == "reads"
+    with pytest.raises(ValidationFailed):
+        member.models.import_onnx(model.id, b"not a graph")
+    member.models.delete_version(model.id, draft.version)
+    member.models.delete(model.id)
+    assert list(member.models.list(project_id=project.id)) == []
+
+
+def test_a_training_job_is_started_once_and_cancelled(member: Client, table: Path) -> None:
+    project = member.projects.create("mine")
+    dataset = member.datasets.create(project_id=project.id, name="table")
+    member.datasets.upload(dataset.id, table)
+    jobs = [
+        member.training_jobs.start(
+            project_id=project.id,
+            dataset=dataset.id,
+            model="reader",
+            hyperparameters={"target": "kind"},
+            idempotency_key="again",
+        )
+        for _ in range(2)
+    ]
+    assert jobs[0] == jobs[1]
+    assert [job.id for job in member.training_jobs.list(project_id=project.id, status="pending")] == [jobs[0].id]
+    member.training_jobs.cancel(jobs[0].id)
+    assert member.training_jobs.wait(jobs[0].id, timeout_s=5).status == "cancelled"
+    assert member.training_jobs.logs(jobs[0].id) == ""
+    member.training_jobs.delete(jobs[0].id)
+    assert list(member.training_jobs.list()) == []
