@@ -20,7 +20,7 @@ class TrainingJob(Table, table=True):
     cancel_requested: bool = False
     config: dict[str, Any] = document()
     dataset_version_id: str = Field(foreign_key="dataset_version.id")
-    model_id: str = Field(foreign_key="registered_model.id", index=True, ondelete="CASCADE")
+    model_id: str = Field(foreign_key="registered_model.id", index=True)
     model_version_id: str | None = Field(default=None, foreign_key="model_version.id", ondelete="SET NULL")
     run_id: str = Field(foreign_key="run.id")
     progress: dict[str, Any] = document()

@@ -78,7 +78,7 @@ def test_not_ready_names_the_part_that_is_down(client: TestClient, resources: Re
 def test_metrics_count_requests_by_route_template(client: TestClient, alice: Tenant) -> None:
     alice.get(f"/projects/{alice.project_id}")
     text = client.get("/api/metrics").text
-    assert 'route="/v1/projects/{project_id}"' in text
+    assert 'route="/projects/{project_id}"' in text
     assert alice.project_id not in text
 
 

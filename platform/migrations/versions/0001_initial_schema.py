@@ -350,7 +350,7 @@ def upgrade() -> None:
     sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('completed_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['dataset_version_id'], ['dataset_version.id'], name=op.f('fk_training_job_dataset_version_id')),
-    sa.ForeignKeyConstraint(['model_id'], ['registered_model.id'], name=op.f('fk_training_job_model_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['model_id'], ['registered_model.id'], name=op.f('fk_training_job_model_id')),
     sa.ForeignKeyConstraint(['model_version_id'], ['model_version.id'], name=op.f('fk_training_job_model_version_id'), ondelete='SET NULL'),
     sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_training_job_project_id')),
     sa.ForeignKeyConstraint(['run_id'], ['run.id'], name=op.f('fk_training_job_run_id')),
