@@ -1,14 +1,11 @@
 """A whole platform for the end-to-end tests, brought up by the command, with two inference replicas."""
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,29 +15,9 @@ import yaml
 from raymill.sdk import Client
 from raymill.sdk.deployments import Deployment
 from raymill.sdk.models import ModelVersion
+from servers import platform_environment, remove_platform
 
 ROOT = Path(__file__).parents[1]
-PORTS = (
-    "HTTP__PORT",
-    "HTTP__GRPC_PORT",
-    "HTTP__STATS_PORT",
-    "HTTP__FALLBACK_PORT",
-    "HTTP__FALLBACK_GRPC_PORT",
-    "HTTP__METRICS_PORT",
-    "RAY__GCS_PORT",
-    "RAY__DASHBOARD_PORT",
-    "RAY__DASHBOARD_AGENT_PORT",
-    "RAY__CLIENT_PORT",
-)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [int(opened.getsockname()[1]) for opened in sockets]
 
 
 def until(probe: Callable[[], Any], *, within_s: float, what: str) -> Any:
@@ -102,19 +79,16 @@ class Tenant:
 def running_platform() -> Iterator[Platform]:
     """Bring a platform up on free ports in a home of its own, and take it down at the end."""
     home = Path(tempfile.mkdtemp(prefix="rm-"))
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     config = yaml.safe_load((ROOT / "apps.yaml").read_text())
     for app in config["applications"]:
         if app["name"] == "inference":
             app["args"]["num_replicas"] = 2
     apps = home / "apps.yaml"
     apps.write_text(yaml.safe_dump(config))
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAYMILL_", "RAY_"))}
-    given = {f"RAYMILL_{name}": str(port) for name, port in ports.items()}
-    running = Platform(home=home, environment={**inherited, **given, "RAYMILL_HOME": str(home)}, apps=apps)
+    running = Platform(home=home, environment=platform_environment(home), apps=apps)
     try:
         running.up()
         yield running
     finally:
         running.command("down", check=False)
-        shutil.rmtree(home, ignore_errors=True)
+        remove_platform(home)

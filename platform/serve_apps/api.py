@@ -6,11 +6,6 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 
-from ..gateway.app import create_app
-from ..kernel.resources import Resources
-from ..kernel.settings import Settings
-from ..kernel.telemetry import configure_logging
-
 
 class ApiArgs(BaseModel):
     """What an operator may set for this app in apps.yaml."""
@@ -19,6 +14,12 @@ class ApiArgs(BaseModel):
 
 
 def _asgi() -> Any:
+    # Serve also imports this module in a short-lived process that only reads the application's shape.
+    from ..gateway.app import create_app
+    from ..kernel.resources import Resources
+    from ..kernel.settings import Settings
+    from ..kernel.telemetry import configure_logging
+
     settings = Settings()
     configure_logging(settings.log)
     return create_app(Resources.open(settings))

@@ -1,8 +1,13 @@
 """The main job and its proofs on a whole platform: real databases, Ray, HAProxy and two inference replicas."""
 
+import json
 import re
+import shlex
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -221,6 +226,43 @@ def test_the_key_of_a_job_dies_with_it(platform: Platform, tenant: Tenant) -> No
     secret = rows["runtime_env"]["env_vars"]["RAYMILL_API_KEY"]
     with Client(platform.url, api_key=secret) as dead, pytest.raises(AuthenticationFailed):
         dead.datasets.get(tenant.dataset_id)
+
+
+@pytest.mark.parametrize(
+    "tool", [["ray", "job", "list"], ["ray", "list", "nodes"], ["serve", "status"]], ids=lambda tool: "-".join(tool)
+)
+def test_rays_own_tools_work_with_the_printed_environment(platform: Platform, tool: list[str]) -> None:
+    exports = platform.command("env").stdout
+    program = Path(sys.executable).with_name(tool[0])
+    script = f"{exports}\nexec {shlex.join([str(program), *tool[1:]])}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=platform.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_status_shows_every_part_and_app(platform: Platform) -> None:
+    status = json.loads(platform.command("status", "--json").stdout)
+    assert {app["name"] for app in status["apps"]} == {"api", "inference", "controller", "console"}
+    assert all(app["status"] == "RUNNING" for app in status["apps"])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/console/", 200, "raymill"),
+        ("/api/docs", 200, "swagger"),
+        ("/api/healthz", 200, "ok"),
+        ("/api/readyz", 200, "ready"),
+        ("/api/metrics", 200, "raymill_api_requests_total"),
+        ("/v2/health/ready", 200, ""),
+        ("/nothing", 404, "RESOURCE_NOT_FOUND"),
+        ("/-/routes", 404, "RESOURCE_NOT_FOUND"),
+    ],
+)
+def test_the_public_doors(platform: Platform, path: str, status: int, words: str) -> None:
+    answer = httpx.get(f"{platform.url}{path}")
+    assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
 def test_logs_grow_while_a_job_runs_and_survive_a_restart(platform: Platform, tenant: Tenant, digits: Any) -> None:

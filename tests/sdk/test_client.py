@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from factories import PASSWORD
-from raymill.sdk import AuthenticationFailed, Client, Conflict, NotFound, ValidationFailed
+from raymill.sdk import AuthenticationFailed, Client, Conflict, NotFound, ValidationFailed, WaitTimeout
+from raymill.train.trainers.onnx_network import write_network
 
 pytestmark = pytest.mark.integration
 
@@ -103,3 +105,24 @@ def test_a_training_job_is_started_once_and_cancelled(member: Client, table: Pat
     assert member.training_jobs.logs(jobs[0].id) == ""
     member.training_jobs.delete(jobs[0].id)
     assert list(member.training_jobs.list()) == []
+
+
+def test_an_own_onnx_file_is_imported_and_deployed(member: Client, tmp_path: Path) -> None:
+    project = member.projects.create("mine")
+    model = member.models.create(project_id=project.id, name="linear", framework="custom")
+    one = np.ones(2, dtype=np.float32)
+    weights = {"mean": one, "deviation": one, "layers.0.weight": np.eye(2, dtype=np.float32), "layers.0.bias": one}
+    write_network(weights, tmp_path / "linear.onnx")
+    version = member.models.import_onnx(model.id, tmp_path / "linear.onnx")
+    assert (version.status, member.models.get(model.id).version) == ("ready", 1)
+    deployment = member.deployments.deploy(project_id=project.id, name="linear", model="linear", environment="staging")
+    assert deployment.endpoint.endswith("/v2/models/mine.linear.staging")
+    assert member.deployments.metrics(deployment.id)["requests"] == 0
+    assert [found.id for found in member.deployments.list(project_id=project.id)] == [deployment.id]
+    assert len(member.deployments.update(deployment.id, version=1).revisions) >= 1
+    # No model server runs here that could acknowledge it.
+    with pytest.raises(WaitTimeout, match="deploying"):
+        member.deployments.wait_until_ready(deployment.id, timeout_s=0)
+    member.deployments.delete(deployment.id)
+    with pytest.raises(NotFound):
+        member.deployments.get(deployment.id)

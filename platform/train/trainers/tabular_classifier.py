@@ -5,6 +5,7 @@ workers); more workers are processes of their own, each with a disjoint shard, a
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, isfinite
@@ -99,6 +100,8 @@ def _fit(task: TrainingTask, problem: TabularProblem) -> tuple[Weights, dict[str
         report=task.report,
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
+    # It announces each pass over the rows; what goes wrong is raised.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     loop: Any = train_loop  # Ray's types know no loop that returns something
     trainer = TorchTrainer(
         loop,
@@ -152,10 +155,11 @@ def train_loop(loop_config: dict[str, LoopConfig]) -> tuple[Weights, dict[str, f
 def _shard(rank: int, device: torch.device) -> Shard:
     batches = ray_train.get_dataset_shard("train").iter_batches(batch_size=None, batch_format="pyarrow")
     table = pa.concat_tables(batches).combine_chunks()
-    targets = torch.from_numpy(table["target"].to_numpy()).to(device)
-    held_out = torch.from_numpy(table["held_out"].to_numpy()).to(device)
-    cells = table["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False, writable=True)
-    features = torch.from_numpy(cells.reshape(len(targets), -1)).to(device)
+    # Copied: what comes out of Ray's object store cannot be written to.
+    targets = torch.tensor(table["target"].to_numpy(), device=device)
+    held_out = torch.tensor(table["held_out"].to_numpy(), device=device)
+    cells = torch.tensor(table["features"].combine_chunks().flatten().to_numpy(), device=device)
+    features = cells.reshape(len(targets), -1)
     say(f"worker {rank}: {len(targets)} rows, {int(held_out.sum())} of them held out")
     return Shard(features[~held_out], targets[~held_out], features[held_out], targets[held_out])
 

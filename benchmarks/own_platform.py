@@ -1,0 +1,112 @@
+"""A platform for the benchmark: on free ports, in a home of its own, with the demo's model deployed."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from load import BenchmarkFailed
+
+from raymill.compute.embedded.ray_head import EmbeddedRay
+from raymill.kernel.settings import Settings
+from raymill.sdk import Client
+from raymill.sdk.deployments import Deployment
+
+APPS = Path(__file__).parents[1] / "apps.yaml"
+PORTS = (
+    "HTTP__PORT",
+    "HTTP__GRPC_PORT",
+    "HTTP__STATS_PORT",
+    "HTTP__FALLBACK_PORT",
+    "HTTP__FALLBACK_GRPC_PORT",
+    "HTTP__METRICS_PORT",
+    "RAY__GCS_PORT",
+    "RAY__DASHBOARD_PORT",
+    "RAY__DASHBOARD_AGENT_PORT",
+    "RAY__CLIENT_PORT",
+)
+
+
+@dataclass(frozen=True)
+class OwnPlatform:
+    """A running platform."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def command(self, *arguments: str) -> None:
+        """Run the raymill command.
+
+        Raises:
+            BenchmarkFailed: With the end of what it printed, if it fails.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "raymill.cli.main", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchmarkFailed(f"raymill {arguments[0]} failed: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+
+    def client(self) -> Client:
+        """Return a client with the administrator's login."""
+        return Client.from_home(self.home)
+
+    def data_plane(self) -> list[psutil.Process]:
+        """Return the processes that carry a prediction: the inference replica and HAProxy."""
+        every = [(one, one.cmdline()) for one in EmbeddedRay(Settings(home=self.home)).find_processes()]
+        replicas = [one for one, words in every if words and words[0].startswith("ray::ServeReplica:inference:")]
+        proxies = [one for one, words in every if words and Path(words[0]).name == "haproxy"]
+        if len(replicas) != 1 or not proxies:
+            raise BenchmarkFailed(f"Found {len(replicas)} inference replicas, not 1, and {len(proxies)} of HAProxy.")
+        return [*replicas, *proxies]
+
+
+@contextmanager
+def running_platform() -> Iterator[OwnPlatform]:
+    """Bring a platform up with the demo's deployment, and take it down at the end."""
+    home = Path(tempfile.mkdtemp(prefix="rm-bench-"))
+    given = {f"RAYMILL_{name}": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAYMILL_", "RAY_"))}
+    platform = OwnPlatform(home, {**inherited, **given, "RAYMILL_HOME": str(home)})
+    try:
+        print("raymill up", flush=True)
+        platform.command("up", "--apps", str(APPS))
+        print("raymill demo", flush=True)
+        platform.command("demo")
+        yield platform
+    finally:
+        platform.command("down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def digits_deployment(client: Client) -> Deployment:
+    """Return the demo's deployment."""
+    return next(found for found in client.deployments.list() if found.name == "digits")
+
+
+def download_model(client: Client, deployment: Deployment, folder: Path) -> Path:
+    """Fetch the ONNX file that the deployment serves."""
+    model = client.models.from_name("digits", project_id=deployment.project_id)
+    version = next(iter(client.models.versions(model.id)))
+    path = next(artifact.path for artifact in version.artifacts if artifact.path.endswith(".onnx"))
+    client.models.download_artifact(model.id, version.version, path, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [int(opened.getsockname()[1]) for opened in sockets]
