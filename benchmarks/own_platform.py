@@ -63,12 +63,19 @@ class OwnPlatform:
 
     def data_plane(self) -> list[psutil.Process]:
         """Return the processes that carry a prediction: the inference replica and HAProxy."""
-        every = [(one, one.cmdline()) for one in EmbeddedRay(Settings(home=self.home)).find_processes()]
-        replicas = [one for one, words in every if words and words[0].startswith("ray::ServeReplica:inference:")]
-        proxies = [one for one, words in every if words and Path(words[0]).name == "haproxy"]
+        titles = [(one, _title(one)) for one in EmbeddedRay(Settings(home=self.home)).find_processes()]
+        replicas = [one for one, title in titles if title.startswith("ray::ServeReplica:inference:")]
+        proxies = [one for one, title in titles if Path(title).name == "haproxy"]
         if len(replicas) != 1 or not proxies:
             raise BenchmarkFailed(f"Found {len(replicas)} inference replicas, not 1, and {len(proxies)} of HAProxy.")
         return [*replicas, *proxies]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return next(iter(process.cmdline()), "")
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @contextmanager
