@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 from load import BenchmarkFailed
+from pyarrow import parquet
 
 from raymill.compute.embedded.ray_head import EmbeddedRay
 from raymill.kernel.settings import Settings
@@ -94,6 +95,12 @@ def running_platform() -> Iterator[OwnPlatform]:
     finally:
         platform.command("down")
         shutil.rmtree(home, ignore_errors=True)
+
+
+def logged_rows(platform: OwnPlatform, project_id: str) -> int:
+    """Return how many rows of the project's inference log have been written."""
+    files = (platform.home / "objects").glob(f"**/{project_id}/inference-log/*/*.parquet")
+    return sum(parquet.read_metadata(file).num_rows for file in files)
 
 
 def digits_deployment(client: Client) -> Deployment:

@@ -1,13 +1,15 @@
 """The inference log: one row per request, in Parquet files in the object store.
 
-A request only appends to a bounded buffer. A thread writes the buffer away every few seconds, one file per project;
-when the store cannot keep up the oldest rows are dropped and counted. Payloads are kept as they were sent and answered.
+A request only appends to a bounded buffer. A thread writes the buffer away every few seconds, or when it is half full,
+one file per project; when the store cannot keep up the oldest rows are dropped and counted. Payloads are kept as they
+were sent and answered.
 """
 
 import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -60,6 +62,8 @@ class InferenceLog:
         self._max_payload_bytes = max_payload_bytes
         self._rows: deque[Row] = deque()
         self._payload_bytes = 0
+        self._half_full = asyncio.Event()
+        self._reported = 0
         #: Rows that were lost because the store did not keep up.
         self.dropped = 0
 
@@ -68,24 +72,45 @@ class InferenceLog:
         self._rows.append(row)
         if row.inputs is not None or row.outputs is not None:
             self._payload_bytes += _payload_bytes(row)
-        if len(self._rows) > self._max_rows or self._payload_bytes > self._max_payload_bytes:
+        if 2 * len(self._rows) > self._max_rows or 2 * self._payload_bytes > self._max_payload_bytes:
+            self._half_full.set()
             self._drop()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it is time to flush: the seconds are over, the buffer is half full, or somebody pressed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._half_full.wait()
+        self._half_full.clear()
+
+    def press(self) -> None:
+        """End the wait."""
+        self._half_full.set()
 
     def _drop(self) -> None:
         while self._rows and (len(self._rows) > self._max_rows or self._payload_bytes > self._max_payload_bytes):
             self._payload_bytes -= _payload_bytes(self._rows.popleft())
             self.dropped += 1
 
-    async def flush(self) -> None:
-        """Write the buffered rows to the object store, in a thread; on failure they go back into the buffer."""
+    async def flush(self) -> bool:
+        """Write the buffered rows to the object store, in a thread; on failure they go back into the buffer.
+
+        Returns:
+            Whether the store took them.
+        """
+        if self.dropped > self._reported:
+            log.warning("inference_log_rows_dropped", rows=self.dropped - self._reported)
+            self._reported = self.dropped
         if not self._rows:
-            return
+            return True
         rows, self._rows, self._payload_bytes = self._rows, deque(), 0
         try:
             await asyncio.to_thread(self._write, list(rows))
         except Exception:
             log.warning("inference_log_not_written", rows=len(rows), dropped=self.dropped, exc_info=True)
             self._put_back(rows)
+            return False
+        return True
 
     def _put_back(self, rows: deque[Row]) -> None:
         rows.extend(self._rows)

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -52,7 +52,7 @@ class Parts:
     cache: redis.asyncio.Redis
     threads: tuple[ThreadPoolExecutor, ...]
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     def open(cls, settings: Settings) -> "Parts":
@@ -97,18 +97,13 @@ class Parts:
         """Load the table, then follow it, flush metrics and log, and drop idle models."""
         sys.setswitchinterval(_SWITCH_S)
         await self.follower.start()
-        serving = self.settings.serving
-        periods: list[tuple[Callable[[], Awaitable[None]], float]] = [
-            (self._flush_metrics, serving.flush_s),
-            (self.inference_log.flush, serving.log_flush_s),
-            (self._drop_idle, _IDLE_CHECK_S),
-        ]
-        self._tasks += [asyncio.create_task(_every(period, work)) for work, period in periods]
+        work = (self._flush_metrics_often(), self._flush_log_often(), self._drop_idle_often())
+        self._tasks += [asyncio.create_task(each) for each in work]
 
     async def stop(self) -> None:
-        """Stop the background work and write away what is still in memory."""
-        for task in self._tasks:
-            task.cancel()
+        """Let the background work end, and write away what is still in memory."""
+        self._stopping.set()
+        self.inference_log.press()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flush_metrics()
         await self.inference_log.flush()
@@ -121,15 +116,33 @@ class Parts:
         """Tell whether all background tasks are running."""
         return self.follower.is_alive() and all(not task.done() for task in self._tasks)
 
+    async def _flush_metrics_often(self) -> None:
+        while not await self._stops_within(self.settings.serving.flush_s):
+            await self._flush_metrics()
+
     async def _flush_metrics(self) -> None:
         try:
-            async with self._flushing, asyncio.timeout(self.settings.redis.timeout_s):
+            async with asyncio.timeout(self.settings.redis.timeout_s):
                 await self.flusher.flush()
         except (redis.RedisError, OSError, TimeoutError) as error:
             log.info("metrics_kept_for_later", error=str(error))
 
-    async def _drop_idle(self) -> None:
-        self.pool.drop_idle()
+    async def _flush_log_often(self) -> None:
+        while not self._stopping.is_set():
+            await self.inference_log.wait(self.settings.serving.log_flush_s)
+            if not await self.inference_log.flush():
+                # The rows that went back would otherwise call for the next attempt at once.
+                await self._stops_within(self.settings.serving.log_flush_s)
+
+    async def _drop_idle_often(self) -> None:
+        while not await self._stops_within(_IDLE_CHECK_S):
+            self.pool.drop_idle()
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
 
 def _connect(settings: Settings) -> redis.asyncio.Redis:
@@ -137,9 +150,3 @@ def _connect(settings: Settings) -> redis.asyncio.Redis:
     cache = connect_async(settings.redis)
     cache.set_retry(Retry(NoBackoff(), 0))
     return cache
-
-
-async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(period_s)
-        await work()

@@ -82,6 +82,21 @@ def test_the_oldest_rows_are_dropped_and_counted(plane):
     assert log.dropped == 6
 
 
+def test_a_half_full_buffer_is_written_before_its_time(plane):
+    async def run():
+        log = InferenceLog(plane.store, "srv", max_rows=4)
+        for number in range(3):
+            log.append(row(number))
+        await asyncio.wait_for(log.wait(3600), 5)
+        await log.flush()
+        log.append(row(3))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(log.wait(3600), 0.05)
+
+    asyncio.run(run())
+    assert len(read_log(plane)) == 3
+
+
 def test_a_store_that_fails_loses_nothing_within_the_bound(plane):
     blocked = plane.home / "objects" / "prj_1" / "inference-log"
     blocked.parent.mkdir(parents=True)

@@ -12,6 +12,7 @@ import pytest
 from plane import KEY, MLP, SCALE, VIEWER_KEY, Plane
 from servers_in_process import serving
 
+from raymill.kernel.errors import InternalError
 from raymill.kernel.settings import ServingSettings
 from raymill.serving.grants import KeyGrant
 from raymill.serving.parts import Parts
@@ -477,3 +478,68 @@ def test_a_websocket_is_closed(digits):
     sent = []
     asyncio.run(run())
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def talk(server: ModelServer, headers: dict[str, str], *received: dict) -> list[dict]:
+    """Send raw ASGI messages to the infer route and return what comes back."""
+
+    async def receive() -> dict:
+        return next(messages)
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    messages, sent = iter(received), []
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await server({"type": "http", "method": "POST", "path": INFER, "headers": pairs}, receive, send)
+    return sent
+
+
+def test_a_client_that_leaves_is_not_answered_and_not_counted(digits):
+    async def run():
+        async with serving(digits) as running:
+            piece = {"type": "http.request", "body": b"{", "more_body": True}
+            gone = {"type": "http.disconnect"}
+            answers = [await talk(running.server, digits.bearer(), gone)]
+            answers.append(await talk(running.server, digits.bearer(), piece, gone))
+            return answers, running.parts.flusher._metrics.take()
+
+    assert asyncio.run(run()) == ([[], []], [])
+
+
+def test_a_body_without_a_length_is_bounded_too(tmp_path):
+    plane = Plane(tmp_path / "home", serving=ServingSettings(max_body_bytes=10))
+    plane.grants()
+    plane.endpoint("digits.mlp", plane.revision(onnx_models.mlp(tmp_path / "mlp.onnx"), MLP))
+
+    async def run():
+        async with serving(plane) as running:
+            return await talk(running.server, plane.bearer(), {"type": "http.request", "body": b"x" * 11})
+
+    assert asyncio.run(run())[0]["status"] == 413
+
+
+def test_the_server_says_when_a_background_task_has_died(digits):
+    async def run():
+        async with serving(digits) as running:
+            running.server.check_health()
+            running.parts._tasks[0].cancel()
+            await asyncio.sleep(0)
+            with pytest.raises(InternalError):
+                running.server.check_health()
+
+    asyncio.run(run())
+
+
+def test_a_server_starts_and_stops_although_every_source_is_broken(digits):
+    async def run():
+        to_app, from_app = asyncio.Queue(), asyncio.Queue()
+        server = ModelServer.open(digits.settings)
+        (digits.home / "objects" / ".serving").rename(digits.home / "elsewhere")
+        (digits.home / "serving").write_text("a file where a folder should be")
+        await to_app.put({"type": "lifespan.startup"})
+        await to_app.put({"type": "lifespan.shutdown"})
+        await server({"type": "lifespan"}, to_app.get, from_app.put)
+        return [from_app.get_nowait()["type"] for _ in range(from_app.qsize())]
+
+    assert asyncio.run(run()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
