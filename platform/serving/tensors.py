@@ -46,6 +46,8 @@ class Port:
             return array
         if self.datatype == "UINT64" and array.dtype.kind == "f":
             array = self._unguessed(data, array)
+        if self.datatype == "UINT64" and array.dtype.kind == "f":
+            array = _wide_integers(data, array)
         if array.size and array.dtype.kind not in self._accepted:
             raise InputRefused(self.name, f"the values must be {_KIND_NAMES[self._kind]} ({self.datatype}).")
         if self._kind in "iu":
@@ -105,6 +107,14 @@ class Port:
         if array.size != prod(shape):
             raise InputRefused(self.name, f"the shape {shape} takes {prod(shape)} values; {array.size} were sent.")
         return array.reshape(shape)
+
+
+def _wide_integers(data: Any, array: Array) -> Array:
+    """Read integers again that numpy took for floats, as it does when some exceed 63 bits and others do not."""
+    exact = np.array(data, dtype=object)
+    if not all(type(value) is int and 0 <= value < 2**64 for value in exact.flat):
+        return array
+    return exact.astype(np.uint64)
 
 
 class Interface:

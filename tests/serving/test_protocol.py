@@ -5,7 +5,7 @@ import json
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -55,6 +55,7 @@ def tensors(draw: st.DrawFn) -> tuple[str, np.ndarray]:
 
 
 @given(tensors(), st.booleans())
+@example(("UINT64", np.array([0, 2**63], np.uint64)), False)
 def test_json_tensors_come_back_as_they_went(tensor, nested):
     datatype, array = tensor
     data = array.tolist() if nested else array.ravel().tolist()
@@ -139,6 +140,8 @@ def test_any_json_as_instances_is_answered_or_refused(instances):
         ("INT8", [128]),
         ("UINT8", [-1]),
         ("UINT64", [-1]),
+        ("UINT64", [1.5]),
+        ("UINT64", [2**63, -1]),
         ("FP32", [True]),
         ("FP32", ["1.0"]),
         ("FP32", [None]),
