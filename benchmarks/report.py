@@ -12,7 +12,7 @@ import psutil
 from load import CONNECTIONS, Load
 
 FLOORS = {"litserve": 2.0, "fastapi": 0.7}
-# The background work of the platform, which runs on beside all three, counts too and is below this.
+# Above this the systems did not have the machine to themselves; the platform's idle background work counts too.
 BUSY_CPUS = 0.4
 _COLUMNS = {"requests/s": 0, "p50 ms": 2, "p99 ms": 2, "CPU s per 1,000": 3}
 
