@@ -45,22 +45,12 @@ class Port:
         if array.dtype is self.dtype:
             return array
         if self.datatype == "UINT64" and array.dtype.kind == "f":
-            array = self._unguessed(data, array)
-        if self.datatype == "UINT64" and array.dtype.kind == "f":
             array = _wide_integers(data, array)
         if array.size and array.dtype.kind not in self._accepted:
             raise InputRefused(self.name, f"the values must be {_KIND_NAMES[self._kind]} ({self.datatype}).")
         if self._kind in "iu":
             self._check_range(array)
         return self._cast(array)
-
-    @staticmethod
-    def _unguessed(data: Any, guessed: Array) -> Array:
-        """Undo numpy's guess of floats for whole numbers below and above 2**63, where there is no one integer type."""
-        exact = np.array(data, dtype=object)
-        if all(type(value) is int and 0 <= value < 2**64 for value in exact.flat):
-            return exact.astype(np.uint64)
-        return guessed
 
     def _strings(self, data: Any) -> Array:
         array = np.array(data, dtype=object)
