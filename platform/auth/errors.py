@@ -52,6 +52,9 @@ class ExpiryPassed(ValidationFailed):
 class KeyNotFound(NotFound):
     """Raised when the principal can see no such API key."""
 
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"There is no API key {key_id}.", details={"id": key_id})
+
 
 class UserRequired(PermissionDenied):
     """Raised when something that only a person may do is asked with an API key."""

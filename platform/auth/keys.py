@@ -87,7 +87,7 @@ def get_key(session: Session, key_id: str) -> ApiKey:
     """
     key = session.get(ApiKey, key_id)
     if key is None or key.job_id is not None:
-        raise KeyNotFound(f"There is no API key {key_id}.")
+        raise KeyNotFound(key_id)
     return key
 
 

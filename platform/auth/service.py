@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import update
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from ..kernel.clock import utc_now
+from ..kernel.db import unless_refused
 from ..kernel.errors import AuthenticationFailed
 from ..kernel.events import record
 from ..kernel.ids import new_id
@@ -42,11 +42,8 @@ def register(
         role=role,
         password_hash=hash_password(data.password),
     )
-    try:
-        with session.begin_nested():
-            session.add(user)
-    except IntegrityError as error:
-        raise EmailTaken(f"The email {user.email} already has an account; log in instead.") from error
+    with unless_refused(session, EmailTaken(f"The email {user.email} already has an account; log in instead.")):
+        session.add(user)
     return _open_session(session, user=user, signer=signer, settings=settings)
 
 

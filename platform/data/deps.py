@@ -9,11 +9,10 @@ from ..auth.deps import CurrentPrincipal
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
-from ..projects.errors import ProjectNotFound
-from ..projects.service import authorize
+from ..projects.service import authorize_owned
 from .errors import DatasetNotFound
 from .models import Dataset, DatasetVersion
-from .service import get_dataset, get_version
+from .service import get_version
 
 __all__ = ["DatasetReader", "DatasetWriter", "VersionReader", "VersionWriter", "authorize_dataset"]
 
@@ -25,12 +24,8 @@ def authorize_dataset(session: Session, principal: Principal, dataset_id: str, p
         DatasetNotFound: If it does not exist, or belongs to a project of strangers.
         PermissionDenied: If this one right is missing.
     """
-    dataset = get_dataset(session, dataset_id)
-    try:
-        authorize(session, principal, dataset.project_id, permission)
-    except ProjectNotFound as error:
-        raise DatasetNotFound(f"There is no dataset {dataset_id}.") from error
-    return dataset
+    dataset = session.get(Dataset, dataset_id)
+    return authorize_owned(session, principal, dataset, permission, missing=DatasetNotFound(dataset_id))
 
 
 def _reader(dataset_id: str, principal: CurrentPrincipal, session: DbSession) -> Dataset:

@@ -6,6 +6,9 @@ from ..kernel.errors import Conflict, NotFound, UnreadableBody, UnsupportedMedia
 class DatasetNotFound(NotFound):
     """Raised when the dataset does not exist, or not for this principal."""
 
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(f"There is no dataset {dataset_id}.", details={"id": dataset_id})
+
 
 class DatasetVersionNotFound(NotFound):
     """Raised when the dataset has no such version."""

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
+from ..kernel.db import unless_refused
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from ..kernel.storage import Blob
@@ -48,11 +48,8 @@ def create_dataset(session: Session, *, principal: Principal, data: DatasetCreat
     """
     authorize(session, principal, data.project_id, Permission.DATASET_WRITE)
     dataset = Dataset(id=new_id("dst"), created_by=principal.id, **data.model_dump())
-    try:
-        with session.begin_nested():
-            session.add(dataset)
-    except IntegrityError as error:
-        raise DatasetNameTaken(f"The project already has a dataset named {data.name!r}.") from error
+    with unless_refused(session, DatasetNameTaken(f"The project already has a dataset named {data.name!r}.")):
+        session.add(dataset)
     return dataset
 
 
@@ -64,7 +61,7 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     """
     dataset = session.get(Dataset, dataset_id)
     if dataset is None:
-        raise DatasetNotFound(f"There is no dataset {dataset_id}.")
+        raise DatasetNotFound(dataset_id)
     return dataset
 
 
@@ -95,11 +92,10 @@ def delete_dataset(session: Session, dataset: Dataset) -> None:
     Raises:
         DatasetInUse: If something that is kept was made from one of its versions.
     """
-    try:
-        with session.begin_nested():
-            session.delete(dataset)
-    except IntegrityError as error:
-        raise DatasetInUse(f"The dataset {dataset.name!r} is still used, for instance by a training job.") from error
+    with unless_refused(
+        session, DatasetInUse(f"The dataset {dataset.name!r} is still used, for instance by a training job.")
+    ):
+        session.delete(dataset)
 
 
 def add_version(session: Session, *, dataset_id: str, table: StoredTable, created_by: str) -> DatasetVersion:
@@ -110,7 +106,7 @@ def add_version(session: Session, *, dataset_id: str, table: StoredTable, create
     """
     dataset = session.exec(select(Dataset).where(Dataset.id == dataset_id).with_for_update()).one_or_none()
     if dataset is None:
-        raise DatasetNotFound(f"There is no dataset {dataset_id}.")
+        raise DatasetNotFound(dataset_id)
     dataset.last_version += 1
     dataset.updated_at = utc_now()
     version = DatasetVersion(
@@ -165,11 +161,10 @@ def delete_version(session: Session, version: DatasetVersion) -> None:
     Raises:
         DatasetInUse: If something that is kept was made from it.
     """
-    try:
-        with session.begin_nested():
-            session.delete(version)
-    except IntegrityError as error:
-        raise DatasetInUse(f"Version {version.version} is still used, for instance by a training job.") from error
+    with unless_refused(
+        session, DatasetInUse(f"Version {version.version} is still used, for instance by a training job.")
+    ):
+        session.delete(version)
 
 
 def version_blob(version: DatasetVersion) -> Blob:

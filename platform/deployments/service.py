@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
+from ..kernel.db import unless_refused
 from ..kernel.events import record
 from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Page, PageQuery, paginate
-from ..projects.errors import ProjectNotFound
-from ..projects.service import authorize, visible
+from ..projects.service import authorize, authorize_owned, visible
 from ..registry import lineage, pins
 from ..registry import service as models
 from ..registry import versions as model_versions
@@ -59,11 +58,8 @@ def deploy_model(session: Session, *, principal: Principal, data: DeploymentCrea
         traffic={},
         created_by=principal.id,
     )
-    try:
-        with session.begin_nested():
-            session.add(deployment)
-    except IntegrityError as error:
-        raise DeploymentExists(data.name, data.environment) from error
+    with unless_refused(session, DeploymentExists(data.name, data.environment)):
+        session.add(deployment)
     _add_revision(session, deployment, version=data.version)
     return deployment
 
@@ -154,13 +150,7 @@ def _describe(deployment: Deployment, revisions: list[Revision], base_url: str) 
 
 def _authorized(session: Session, principal: Principal, deployment_id: str, permission: Permission) -> Deployment:
     deployment = session.get(Deployment, deployment_id)
-    if deployment is None:
-        raise DeploymentNotFound(deployment_id)
-    try:
-        authorize(session, principal, deployment.project_id, permission)
-    except ProjectNotFound as error:
-        raise DeploymentNotFound(deployment_id) from error
-    return deployment
+    return authorize_owned(session, principal, deployment, permission, missing=DeploymentNotFound(deployment_id))
 
 
 def _writable(session: Session, principal: Principal, deployment_id: str) -> Deployment:

@@ -11,15 +11,24 @@ from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as SqlTimeoutError
 from sqlmodel import Field, Session, SQLModel
 
 from .clock import utc_now
-from .errors import ExternalServiceError, ValidationFailed
+from .errors import Conflict, ExternalServiceError, ValidationFailed
 from .settings import DatabaseSettings
 
-__all__ = ["Database", "DatabaseUnavailable", "Session", "Table", "document", "moment", "optional_moment"]
+__all__ = [
+    "Database",
+    "DatabaseUnavailable",
+    "Session",
+    "Table",
+    "document",
+    "moment",
+    "optional_moment",
+    "unless_refused",
+]
 
 # Constraint names are fixed so that migrations can name what they drop.
 naming = {
@@ -109,6 +118,16 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+@contextmanager
+def unless_refused(session: Session, conflict: Conflict) -> Iterator[None]:
+    """Write the block's changes in a savepoint; a constraint that refuses them raises ``conflict`` instead."""
+    try:
+        with session.begin_nested():
+            yield
+    except IntegrityError as error:
+        raise conflict from error
 
 
 @contextmanager

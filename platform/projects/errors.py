@@ -6,6 +6,9 @@ from ..kernel.errors import Conflict, NotFound, PermissionDenied
 class ProjectNotFound(NotFound):
     """Raised when the project does not exist, or not for this principal."""
 
+    def __init__(self, project_id: str) -> None:
+        super().__init__(f"There is no project {project_id}.", details={"id": project_id})
+
 
 class ProjectNameTaken(Conflict):
     """Raised when another project has the name."""

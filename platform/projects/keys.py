@@ -9,8 +9,7 @@ from ..auth.permissions import Permission
 from ..auth.schemas import ApiKeyCreate, Principal
 from ..kernel.errors import PermissionDenied
 from ..kernel.pagination import Page, PageQuery
-from .errors import ProjectNotFound
-from .service import authorize, permissions_by_membership, visible
+from .service import authorize, authorize_owned, permissions_by_membership, visible
 
 
 def create_key(session: Session, *, principal: Principal, data: ApiKeyCreate) -> tuple[ApiKey, str]:
@@ -47,11 +46,7 @@ def get_key(session: Session, *, principal: Principal, key_id: str) -> ApiKey:
         PermissionDenied: If the caller may not manage keys of the project.
     """
     key = keys.get_key(session, key_id)
-    try:
-        authorize(session, principal, key.project_id, Permission.KEY_WRITE)
-    except ProjectNotFound as error:
-        raise KeyNotFound(f"There is no API key {key_id}.") from error
-    return key
+    return authorize_owned(session, principal, key, Permission.KEY_WRITE, missing=KeyNotFound(key_id))
 
 
 def _granted(principal: Principal, data: ApiKeyCreate, held: frozenset[Permission]) -> list[str]:

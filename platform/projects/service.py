@@ -1,5 +1,7 @@
 """The rules of projects: names, members, and who may do what inside."""
 
+from typing import Protocol, TypeVar
+
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped
 from sqlalchemy.sql.elements import ColumnElement
@@ -9,7 +11,8 @@ from ..auth import service as accounts
 from ..auth.permissions import MAY_CREATE_PROJECTS, ROLES, Permission, ProjectRole
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
-from ..kernel.errors import PermissionDenied
+from ..kernel.db import unless_refused
+from ..kernel.errors import NotFound, PermissionDenied
 from ..kernel.events import record
 from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Page, PageQuery, paginate
@@ -26,6 +29,15 @@ from .models import Project, ProjectMember
 from .schemas import MemberRead, ProjectCreate, ProjectUpdate
 
 
+class OfProject(Protocol):
+    """A row of one project."""
+
+    project_id: str
+
+
+Owned = TypeVar("Owned", bound=OfProject)
+
+
 def create_project(session: Session, *, principal: Principal, data: ProjectCreate) -> Project:
     """Make a project that the caller owns.
 
@@ -37,11 +49,8 @@ def create_project(session: Session, *, principal: Principal, data: ProjectCreat
     if principal.kind != "user" or principal.global_role not in MAY_CREATE_PROJECTS:
         raise ProjectCreationDenied(f"Your role {principal.global_role!r} may not create projects.")
     project = Project(id=new_id("prj"), name=check_name(data.name), description=data.description)
-    try:
-        with session.begin_nested():
-            session.add(project)
-    except IntegrityError as error:
-        raise ProjectNameTaken(f"The project name {data.name!r} is taken; choose another.") from error
+    with unless_refused(session, ProjectNameTaken(f"The project name {data.name!r} is taken; choose another.")):
+        session.add(project)
     set_member(session, project=project, user=principal.user_id, role=ProjectRole.OWNER)
     return project
 
@@ -164,13 +173,31 @@ def authorize(session: Session, principal: Principal, project_id: str, permissio
     project = find_project(session, project_id)
     held = permissions_in(session, principal, project_id)
     if project is None or not held:
-        raise ProjectNotFound(f"There is no project {project_id}.")
+        raise ProjectNotFound(project_id)
     if permission not in held:
         raise PermissionDenied(
             f"This needs the permission {permission.value!r} in project {project.name!r}.",
             details={"permission": permission.value},
         )
     return project
+
+
+def authorize_owned(
+    session: Session, principal: Principal, row: Owned | None, permission: Permission, *, missing: NotFound
+) -> Owned:
+    """Return a project's row when the principal holds the permission in that project.
+
+    Raises:
+        NotFound: ``missing``, if there is no row or its project is one of strangers.
+        PermissionDenied: If this one right is missing.
+    """
+    if row is None:
+        raise missing
+    try:
+        authorize(session, principal, row.project_id, permission)
+    except ProjectNotFound as error:
+        raise missing from error
+    return row
 
 
 def visible(principal: Principal, project_id: Mapped[str], permission: Permission) -> ColumnElement[bool]:
@@ -206,7 +233,7 @@ def _lock_members(session: Session, project_id: str) -> None:
     """Let one change of members at a time through, without holding up rows that merely refer to the project."""
     locked = select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
     if session.exec(locked).one_or_none() is None:
-        raise ProjectNotFound(f"There is no project {project_id}.")
+        raise ProjectNotFound(project_id)
 
 
 def _find_member(session: Session, project_id: str, user_id: str) -> ProjectMember | None:

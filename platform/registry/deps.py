@@ -9,11 +9,9 @@ from ..auth.deps import CurrentPrincipal
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
-from ..projects.errors import ProjectNotFound
-from ..projects.service import authorize
+from ..projects.service import authorize_owned
 from .errors import ModelNotFound
 from .models import ModelVersion, RegisteredModel
-from .service import get_model
 from .versions import get_version
 
 __all__ = ["ModelReader", "ModelWriter", "VersionReader", "VersionWriter", "authorize_model"]
@@ -26,12 +24,8 @@ def authorize_model(session: Session, principal: Principal, model_id: str, permi
         ModelNotFound: If it does not exist, or belongs to a project of strangers.
         PermissionDenied: If this one right is missing.
     """
-    model = get_model(session, model_id)
-    try:
-        authorize(session, principal, model.project_id, permission)
-    except ProjectNotFound as error:
-        raise ModelNotFound(f"There is no model {model_id}.") from error
-    return model
+    missing = ModelNotFound(f"There is no model {model_id}.")
+    return authorize_owned(session, principal, session.get(RegisteredModel, model_id), permission, missing=missing)
 
 
 def _reader(model_id: str, principal: CurrentPrincipal, session: DbSession) -> RegisteredModel:

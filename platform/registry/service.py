@@ -9,6 +9,7 @@ from sqlmodel import Session, col, or_, select
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
+from ..kernel.db import unless_refused
 from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from ..projects.service import authorize, visible
@@ -35,11 +36,8 @@ def create_model(session: Session, *, principal: Principal, data: ModelCreate) -
         attributes=data.metadata,
         created_by=principal.id,
     )
-    try:
-        with session.begin_nested():
-            session.add(model)
-    except IntegrityError as error:
-        raise ModelNameTaken(f"The project already has a model named {data.name!r}.") from error
+    with unless_refused(session, ModelNameTaken(f"The project already has a model named {data.name!r}.")):
+        session.add(model)
     return model
 
 
@@ -131,13 +129,11 @@ def delete_model(session: Session, model: RegisteredModel) -> None:
     version_ids = list(session.exec(statement))
     pins.check_unpinned(session, version_ids)
     lineage.forget_versions(session, version_ids)
-    try:
-        with session.begin_nested():
-            session.delete(model)
-    except IntegrityError as error:
-        raise ModelInUse(
-            f"The model {model.name!r} is still used by a deployment or a training job; delete that first."
-        ) from error
+    with unless_refused(
+        session,
+        ModelInUse(f"The model {model.name!r} is still used by a deployment or a training job; delete that first."),
+    ):
+        session.delete(model)
 
 
 def describe_models(session: Session, models: Sequence[RegisteredModel]) -> list[ModelRead]:

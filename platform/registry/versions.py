@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from ..kernel.clock import utc_now
+from ..kernel.db import unless_refused
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from ..kernel.storage import Blob
@@ -246,11 +246,10 @@ def delete_version(session: Session, version: ModelVersion) -> None:
     _lock(session, version.id)
     pins.check_unpinned(session, [version.id])
     lineage.forget_versions(session, [version.id])
-    try:
-        with session.begin_nested():
-            session.delete(version)
-    except IntegrityError as error:
-        raise ModelInUse(f"Version {version.version} is still used by a deployment or a training job.") from error
+    with unless_refused(
+        session, ModelInUse(f"Version {version.version} is still used by a deployment or a training job.")
+    ):
+        session.delete(version)
 
 
 def servable(session: Session, version_id: str) -> Servable:

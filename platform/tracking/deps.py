@@ -9,31 +9,20 @@ from ..auth.deps import CurrentPrincipal
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
-from ..projects.errors import ProjectNotFound
-from ..projects.service import authorize
+from ..projects.service import authorize_owned
 from .errors import ExperimentNotFound, RunNotFound
 from .models import Experiment, Run
-from .service import get_experiment, get_run
 
 __all__ = ["ExperimentReader", "ExperimentWriter", "RunReader", "RunWriter"]
 
 
 def _experiment(session: Session, principal: Principal, experiment_id: str, permission: Permission) -> Experiment:
-    experiment = get_experiment(session, experiment_id)
-    try:
-        authorize(session, principal, experiment.project_id, permission)
-    except ProjectNotFound as error:
-        raise ExperimentNotFound(f"There is no experiment {experiment_id}.") from error
-    return experiment
+    experiment = session.get(Experiment, experiment_id)
+    return authorize_owned(session, principal, experiment, permission, missing=ExperimentNotFound(experiment_id))
 
 
 def _run(session: Session, principal: Principal, run_id: str, permission: Permission) -> Run:
-    run = get_run(session, run_id)
-    try:
-        authorize(session, principal, run.project_id, permission)
-    except ProjectNotFound as error:
-        raise RunNotFound(f"There is no run {run_id}.") from error
-    return run
+    return authorize_owned(session, principal, session.get(Run, run_id), permission, missing=RunNotFound(run_id))
 
 
 def _experiment_reader(experiment_id: str, principal: CurrentPrincipal, session: DbSession) -> Experiment:

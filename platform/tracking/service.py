@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
+from ..kernel.db import unless_refused
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from ..projects.service import authorize, visible
@@ -27,11 +28,8 @@ def create_experiment(session: Session, *, principal: Principal, data: Experimen
     """
     authorize(session, principal, data.project_id, Permission.RUN_WRITE)
     experiment = Experiment(id=new_id("exp"), **data.model_dump())
-    try:
-        with session.begin_nested():
-            session.add(experiment)
-    except IntegrityError as error:
-        raise ExperimentNameTaken(f"The project already has an experiment named {data.name!r}.") from error
+    with unless_refused(session, ExperimentNameTaken(f"The project already has an experiment named {data.name!r}.")):
+        session.add(experiment)
     return experiment
 
 
@@ -43,7 +41,7 @@ def get_experiment(session: Session, experiment_id: str) -> Experiment:
     """
     experiment = session.get(Experiment, experiment_id)
     if experiment is None:
-        raise ExperimentNotFound(f"There is no experiment {experiment_id}.")
+        raise ExperimentNotFound(experiment_id)
     return experiment
 
 
@@ -79,11 +77,10 @@ def delete_experiment(session: Session, experiment: Experiment) -> None:
     Raises:
         RunInUse: If something that is kept refers to one of its runs.
     """
-    try:
-        with session.begin_nested():
-            session.delete(experiment)
-    except IntegrityError as error:
-        raise RunInUse(f"A run of {experiment.name!r} still belongs to a training job; delete that first.") from error
+    with unless_refused(
+        session, RunInUse(f"A run of {experiment.name!r} still belongs to a training job; delete that first.")
+    ):
+        session.delete(experiment)
 
 
 def start_run(
@@ -130,7 +127,7 @@ def get_run(session: Session, run_id: str) -> Run:
     """
     run = session.get(Run, run_id)
     if run is None:
-        raise RunNotFound(f"There is no run {run_id}.")
+        raise RunNotFound(run_id)
     return run
 
 
@@ -157,11 +154,8 @@ def delete_run(session: Session, run: Run) -> None:
     Raises:
         RunInUse: If something that is kept refers to it.
     """
-    try:
-        with session.begin_nested():
-            session.delete(run)
-    except IntegrityError as error:
-        raise RunInUse("The run still belongs to a training job; delete that first.") from error
+    with unless_refused(session, RunInUse("The run still belongs to a training job; delete that first.")):
+        session.delete(run)
 
 
 def log_metrics(session: Session, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
@@ -233,7 +227,7 @@ def finish_run(
     statement = select(Run).where(Run.id == run_id).with_for_update()
     run = session.exec(statement.execution_options(populate_existing=True)).one_or_none()
     if run is None:
-        raise RunNotFound(f"There is no run {run_id}.")
+        raise RunNotFound(run_id)
     if run.completed_at is None and RunStatus(status) is not RunStatus.RUNNING:
         run.status = RunStatus(status)
         run.completed_at = utc_now()

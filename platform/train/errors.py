@@ -6,6 +6,9 @@ from ..kernel.errors import Conflict, NotFound, PermissionDenied, ValidationFail
 class JobNotFound(NotFound):
     """Raised when the job does not exist, or not for this principal."""
 
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no training job {job_id}.", details={"id": job_id})
+
 
 class JobNotEnded(Conflict):
     """Raised when a job that still runs is deleted."""

@@ -12,8 +12,7 @@ from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from ..kernel.settings import RaySettings
 from ..kernel.telemetry import current_request_id
-from ..projects.errors import ProjectNotFound
-from ..projects.service import authorize, visible
+from ..projects.service import authorize, authorize_owned, visible
 from ..registry import lineage, versions
 from ..registry import service as registry
 from ..registry.errors import VersionNotFound
@@ -55,7 +54,7 @@ def start_training(
     parameters = check_parameters(trainer, config.hyperparameters).model_dump()
     dataset = data.get_dataset(session, config.dataset.id)
     if dataset.project_id != config.project_id:
-        raise DatasetNotFound(f"There is no dataset {config.dataset.id}.")
+        raise DatasetNotFound(config.dataset.id)
     version = data.get_version(session, dataset.id, config.dataset.version)
     described = data.describe_version(version).model_dump(by_alias=True)
     check_table(
@@ -116,15 +115,9 @@ def get_job(session: Session, *, principal: Principal, job_id: str, permission: 
         JobNotFound: If it does not exist, or not for this principal.
         PermissionDenied: If only this permission is missing.
     """
-    job = session.get(TrainingJob, job_id)
-    missing = JobNotFound(f"There is no training job {job_id}.")
-    if job is None:
-        raise missing
-    try:
-        authorize(session, principal, job.project_id, permission)
-    except ProjectNotFound as error:
-        raise missing from error
-    return job
+    return authorize_owned(
+        session, principal, session.get(TrainingJob, job_id), permission, missing=JobNotFound(job_id)
+    )
 
 
 def list_training_jobs(
