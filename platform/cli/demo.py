@@ -176,7 +176,7 @@ class Demo:
                 raise DemoFailed(f"The metrics show {metrics['requests']} requests, fewer than were sent.")
             time.sleep(0.1)
         latency = metrics["latency_ms"]
-        return f"{metrics['requests']} requests, {metrics['errors']} errors, p50 {latency['p50']} ms"
+        return f"{metrics['requests']} requests, {metrics['errors']} errors, p50 {latency['p50']:.1f} ms"
 
 
 def demo(

@@ -7,14 +7,6 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 
-from ..compute.cluster import Cluster
-from ..controller.scheduler import Scheduler
-from ..controller.steps import make_scheduler
-from ..deployments import publisher
-from ..kernel.resources import Resources
-from ..kernel.settings import Settings
-from ..kernel.telemetry import configure_logging
-
 
 class ControllerArgs(BaseModel):
     """What an operator may set for this app in apps.yaml."""
@@ -24,13 +16,21 @@ class Controller:
     """One replica; of several, in this cluster or another, only the one with the lease acts."""
 
     def __init__(self) -> None:
+        # Serve also imports this module in a short-lived process that only reads the application's shape.
+        from ..compute.cluster import Cluster
+        from ..controller.steps import make_scheduler
+        from ..deployments import publisher
+        from ..kernel.resources import Resources
+        from ..kernel.settings import Settings
+        from ..kernel.telemetry import configure_logging
+
         settings = Settings()
         configure_logging(settings.log)
         with Cluster.connect(settings) as cluster:
             cluster_id = cluster.cluster_id()
         self._resources = Resources.open(settings)
         publisher.subscribe(self._resources)
-        self._scheduler: Scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
+        self._scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
         self._scheduler.start()
 
     def check_health(self) -> None:
