@@ -50,7 +50,7 @@ class HttpSettings(BaseModel):
     proxy: Literal["haproxy", "python"] = Field("haproxy", description="Which proxy Ray Serve runs")
     stats_port: int = Field(8404, description="HAProxy statistics, loopback only")
     fallback_port: int = Field(8500, description="Ray Serve's fallback HTTP proxy, loopback only")
-    fallback_grpc_port: int = Field(9500, description="Ray Serve's fallback gRPC proxy, loopback only")
+    fallback_grpc_port: int = Field(9500, description="Port of Ray Serve's fallback gRPC proxy")
     metrics_port: int = Field(9101, description="HAProxy metrics, loopback only")
     trusted_proxies: tuple[str, ...] = Field(
         (), description="Networks (CIDR) of load balancers whose X-Forwarded-For is believed"

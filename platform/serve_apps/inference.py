@@ -1,12 +1,19 @@
 """The data plane as a Ray Serve app: one replica, one model server."""
 
+from typing import TYPE_CHECKING
+
+from open_inference.grpc.protocol import (
+    ServerLiveRequest,
+    ServerLiveResponse,
+    ServerReadyRequest,
+    ServerReadyResponse,
+)
 from pydantic import BaseModel, Field
 from ray import serve
 from ray.serve import Application
 
-from ..kernel.settings import Settings
-from ..kernel.telemetry import configure_logging
-from ..serving.server import ModelServer
+if TYPE_CHECKING:
+    from ..serving.server import ModelServer
 
 
 class InferenceArgs(BaseModel):
@@ -21,13 +28,26 @@ class Inference:
     """Replica around a model server, which it builds when Serve asks for the ASGI app."""
 
     def __init__(self) -> None:
+        # Serve also imports this module in a short-lived process that only reads the application's shape.
+        from ..kernel.settings import Settings
+        from ..kernel.telemetry import configure_logging
+        from ..serving.server import ModelServer
+
         settings = Settings()
         configure_logging(settings.log)
         self._server = ModelServer.open(settings)
 
-    def __serve_build_asgi_app__(self) -> ModelServer:
+    def __serve_build_asgi_app__(self) -> "ModelServer":
         """Give Serve the ASGI app; its lifespan starts and stops the background work."""
         return self._server
+
+    async def ServerLive(self, request: ServerLiveRequest) -> ServerLiveResponse:  # noqa: N802
+        """Answer the gRPC call of that name in Open Inference Protocol v2."""
+        return ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: ServerReadyRequest) -> ServerReadyResponse:  # noqa: N802
+        """Answer the gRPC call of that name in Open Inference Protocol v2."""
+        return ServerReadyResponse(ready=self._server.is_ready)
 
     def check_health(self) -> None:
         """Tell Serve that the background work lives; Serve replaces the replica when this raises."""

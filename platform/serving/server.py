@@ -42,7 +42,7 @@ class ModelServer:
         self._directory: Directory = parts.directory
         self._pool: ModelPool = parts.pool
         self._invoker: Invoker = parts.invoker
-        self._is_ready = False
+        self.is_ready = False
 
     @classmethod
     def open(cls, settings: Settings) -> "ModelServer":
@@ -56,11 +56,11 @@ class ModelServer:
     async def start(self) -> None:
         """Load the table and begin to follow it."""
         await self._parts.start()
-        self._is_ready = True
+        self.is_ready = True
 
     async def stop(self) -> None:
         """Write away what was counted and logged."""
-        self._is_ready = False
+        self.is_ready = False
         await self._parts.stop()
 
     def check_health(self) -> None:
@@ -69,7 +69,7 @@ class ModelServer:
         Raises:
             InternalError: If one has.
         """
-        if self._is_ready and not self._parts.is_alive():
+        if self.is_ready and not self._parts.is_alive():
             raise InternalError("A background task of the model server has died.")
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -140,7 +140,7 @@ class ModelServer:
             case ["v2", "health", "live"]:
                 document, status = {"live": True}, 200
             case ["v2", "health", "ready"]:
-                document, status = {"ready": self._is_ready}, 200 if self._is_ready else 503
+                document, status = {"ready": self.is_ready}, 200 if self.is_ready else 503
             case ["version"]:
                 document, status = {"name": "raymill", "version": version("raymill")}, 200
             case [""]:

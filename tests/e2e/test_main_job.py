@@ -265,6 +265,18 @@ def test_the_public_doors(platform: Platform, path: str, status: int, words: str
     assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
+def test_the_grpc_door_answers_a_triton_client(platform: Platform) -> None:
+    # In a process of its own: its messages have the names of those that the platform registers.
+    code = (
+        "import sys; from tritonclient.grpc import InferenceServerClient as Client; "
+        "client = Client(sys.argv[1]); print(client.is_server_live(), client.is_server_ready())"
+    )
+    address = f"127.0.0.1:{platform.environment['RAYMILL_HTTP__GRPC_PORT']}"
+    command = [sys.executable, "-c", code, address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
 def test_logs_grow_while_a_job_runs_and_survive_a_restart(platform: Platform, tenant: Tenant, digits: Any) -> None:
     client = tenant.client
     job = client.training_jobs.start(
