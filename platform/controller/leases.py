@@ -46,6 +46,13 @@ def release(session: Session, *, holder: str, now: datetime) -> None:
     session.execute(update(Lease).where(col(Lease.holder) == holder).values(expires_at=now - timedelta(seconds=1)))
 
 
+def living(session: Session, *, prefix: str, grace_s: float) -> list[str]:
+    """Return the names, without the prefix, of leases that hold or ran out less than the grace ago."""
+    since = database_now(session) - timedelta(seconds=grace_s)
+    names = select(Lease.name).where(col(Lease.name).startswith(prefix), col(Lease.expires_at) >= since)
+    return [name.removeprefix(prefix) for name in session.exec(names)]
+
+
 @dataclass(frozen=True)
 class Held:
     """A lease as its holder knows it."""

@@ -1,28 +1,35 @@
 """What the controller does, how often, and under which lease."""
 
+from ..compute.cluster import Cluster
 from ..deployments.publisher import sweep
 from ..kernel.resources import Resources
 from ..train.reconcile import step as reconcile_jobs
 from ..train.runtime import RayJobRuntime
 from .cleanup import clean
 from .leases import LeaseKeeper
+from .lost_jobs import LostJobs
 from .scheduler import Scheduler, Step
+from .static_apps import StaticApps
 
 # One holder for the whole platform: what must not be done twice anywhere.
 GLOBAL = "global"
+_CLUSTER = "cluster:"
 _HOUR_S = 3600.0
+_APPS_S = 2.0
 
 
 def cluster_lease(cluster_id: str) -> str:
     """Return the name of the lease over the apps and jobs of one Ray cluster."""
-    return f"cluster:{cluster_id}"
+    return f"{_CLUSTER}{cluster_id}"
 
 
 def global_steps(resources: Resources) -> list[Step]:
     """Return the steps that one controller does for all clusters."""
     every_s = resources.settings.controller.sweep_s
     return [
-        Step("publications", GLOBAL, lambda: sweep(resources), every_s),
+        # What was missed in an outage is published as soon as it is over.
+        Step("publications", GLOBAL, lambda: sweep(resources), every_s, longest_pause_s=every_s),
+        Step("lost-jobs", GLOBAL, LostJobs(resources, prefix=_CLUSTER).step, every_s),
         Step("cleanup", GLOBAL, lambda: clean(resources), _HOUR_S),
     ]
 
@@ -34,4 +41,6 @@ def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> Sch
     keeper = LeaseKeeper(resources.database, names=(GLOBAL, lease), holder=holder, life_s=controller.lease_s)
     runtime = RayJobRuntime(resources.settings)
     jobs = Step("training-jobs", lease, lambda: reconcile_jobs(resources, runtime), controller.sweep_s, limit_s=120.0)
-    return Scheduler([*global_steps(resources), jobs], keeper)
+    static_apps = StaticApps(resources, Cluster.connect(resources.settings), lease)
+    apps = Step("static-apps", lease, static_apps.step, _APPS_S)
+    return Scheduler([*global_steps(resources), jobs, apps], keeper)

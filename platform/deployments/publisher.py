@@ -125,6 +125,7 @@ def _republish(resources: Resources, known: Sequence[Known]) -> None:
             channel.publish(resources.cache, commit(resources, each.subject, above=found))
     for sealed in _sealed(resources, [each.subject for each in known if held.get(each.name, 0) < each.version]):
         channel.publish(resources.cache, sealed)
+    channel.mark_complete(resources.cache)
 
 
 def _settle(resources: Resources) -> None:

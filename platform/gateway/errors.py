@@ -7,7 +7,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ..kernel.errors import ErrorType, RaymillError, error_body
+from ..kernel.disk import means_full
+from ..kernel.errors import DiskFull, ErrorType, RaymillError, error_body
 from ..kernel.telemetry import current_request_id
 
 log = structlog.get_logger("raymill.gateway")
@@ -26,6 +27,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RaymillError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OSError, _unwritten)
     app.add_exception_handler(Exception, _broken)
 
 
@@ -53,6 +55,14 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     }
     message = messages.get(error.status_code, str(error.detail))
     return _answer(error.status_code, type_, message, headers=dict(error.headers or {}))
+
+
+def _unwritten(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)  # noqa: S101 -- registered for this class alone
+    if not means_full(error):
+        raise error
+    log.warning("disk_full", path=request.url.path, error=str(error))
+    return _refused(request, DiskFull())
 
 
 def _broken(request: Request, error: Exception) -> JSONResponse:

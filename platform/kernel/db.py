@@ -1,7 +1,8 @@
 """PostgreSQL: one engine per process, one transaction per request.
 
 Sessions are synchronous (psycopg 3). Whoever opens a session commits it by leaving the ``with`` block;
-``Resources.session`` also delivers the domain events that were recorded in it.
+``Resources.session`` also delivers the domain events that were recorded in it. Nobody waits for a server that does
+not answer: see ``outage``.
 """
 
 from collections.abc import Iterator
@@ -9,14 +10,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as SqlTimeoutError
 from sqlmodel import Field, Session, SQLModel
 
 from .clock import utc_now
-from .errors import Conflict, ExternalServiceError, ValidationFailed
+from .errors import Conflict, DiskFull, ExternalServiceError, ValidationFailed
+from .outage import DatabaseUnavailable, OutageWatch
 from .settings import DatabaseSettings
 
 __all__ = [
@@ -30,6 +33,9 @@ __all__ = [
     "unless_refused",
 ]
 
+# A host that vanishes without a word is noticed by TCP within a quarter of a minute.
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
 # Constraint names are fixed so that migrations can name what they drop.
 naming = {
     "ix": "ix_%(column_0_N_label)s",
@@ -39,13 +45,6 @@ naming = {
     "pk": "pk_%(table_name)s",
 }
 SQLModel.metadata.naming_convention = MetaData(naming_convention=naming).naming_convention
-
-
-class DatabaseUnavailable(ExternalServiceError):
-    """Raised when PostgreSQL does not answer."""
-
-    def __init__(self) -> None:
-        super().__init__("The database does not answer; try again in a moment.", retry_after_s=2)
 
 
 def moment() -> Any:
@@ -88,8 +87,9 @@ class Database:
             pool_pre_ping=True,
             pool_timeout=5,
             hide_parameters=True,  # they hold password and token hashes, and errors are logged
-            connect_args={"connect_timeout": settings.connect_timeout_s},
+            connect_args=_KEEPALIVE,
         )
+        self._watch = OutageWatch(self.engine, connect_s=settings.connect_timeout_s)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -98,6 +98,7 @@ class Database:
         Raises:
             DatabaseUnavailable: If PostgreSQL cannot be reached.
         """
+        self._refuse_outage()
         with translate_outage(), Session(self.engine, expire_on_commit=False) as session:
             try:
                 yield session
@@ -112,12 +113,18 @@ class Database:
         Raises:
             DatabaseUnavailable: If PostgreSQL cannot be reached.
         """
+        self._refuse_outage()
         with translate_outage(), self.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
         """Close every pooled connection."""
+        self._watch.stop()
         self.engine.dispose()
+
+    def _refuse_outage(self) -> None:
+        self._watch.start()
+        self._watch.refuse()
 
 
 @contextmanager
@@ -135,10 +142,17 @@ def translate_outage() -> Iterator[None]:
     """Turn the driver's connection errors into ``DatabaseUnavailable``, unstorable values into a refusal."""
     try:
         yield
-    except (OperationalError, SqlTimeoutError) as error:
+    except SqlTimeoutError as error:
         raise DatabaseUnavailable from error
     except DataError as error:
         raise ValidationFailed("A value holds a NUL character or is out of range; correct it.") from error
+    except DBAPIError as error:
+        # While a connection is made the code is lost, and the words are all there is.
+        if isinstance(error.orig, psycopg.errors.DiskFull) or "No space left on device" in str(error.orig):
+            raise DiskFull from error
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            raise DatabaseUnavailable from error
+        raise
 
 
 def dialect_url(url: str) -> str:

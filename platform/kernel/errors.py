@@ -11,6 +11,7 @@
     ├── Conflict                409  RESOURCE_CONFLICT
     ├── RateLimited             429  RATE_LIMIT_EXCEEDED
     ├── ExternalServiceError    503  EXTERNAL_SERVICE_ERROR
+    │   └── DiskFull            503
     └── InternalError           500  INTERNAL_SERVER_ERROR
 
 A slice declares its own errors as subclasses of these. A message says what was wrong and what to do.
@@ -124,6 +125,13 @@ class ExternalServiceError(RaymillError):
 
     status = 503
     type = ErrorType.EXTERNAL_SERVICE_ERROR
+
+
+class DiskFull(ExternalServiceError):
+    """Raised when a disk of the platform has no room left; free space is all that it needs."""
+
+    def __init__(self) -> None:
+        super().__init__("The disk is full; free some space on it and try again.", retry_after_s=5)
 
 
 class InternalError(RaymillError):

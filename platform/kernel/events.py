@@ -86,7 +86,7 @@ def mark_delivered(session: Session, ids: list[str]) -> None:
     session.execute(update(OutboxEvent).where(col(OutboxEvent.id).in_(ids)).values(delivered_at=utc_now()))
 
 
-def undelivered(session: Session, *, older_than_s: float = 1.0, limit: int = 100) -> list[OutboxEvent]:
+def undelivered(session: Session, *, older_than_s: float = 0.5, limit: int = 100) -> list[OutboxEvent]:
     """Return the oldest events that no process has delivered, oldest first."""
     before = utc_now() - timedelta(seconds=older_than_s)
     pending = select(OutboxEvent).where(col(OutboxEvent.delivered_at).is_(None), col(OutboxEvent.created_at) < before)

@@ -3,6 +3,8 @@
 Passwords are hashed with argon2id (RFC 9106). Tokens and documents are signed with Ed25519 (RFC 8032, RFC 8037).
 """
 
+import fcntl
+import os
 import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from .errors import AuthenticationFailed, InternalError
 from .settings import AuthSettings
 
 _PRIVATE, _PUBLIC = "signing.pem", "public.pem"
+_MAKE_THEM = "make the keys with 'raymill keys make', and let RAYMILL_KEYS_DIR name their folder."
 
 _passwords = PasswordHasher()
 # Verified when the account does not exist, so that both refusals take the same time.
@@ -135,15 +138,30 @@ class TokenSigner:
 
 
 def make_keys(folder: Path) -> None:
-    """Make the signing key pair of a new platform, private part 0600; an existing pair stays."""
-    private_path = folder / _PRIVATE
-    if private_path.exists():
+    """Make the signing key pair of a new platform, private part 0600; an existing pair stays.
+
+    Processes that start at once make one pair between them, and none of them sees half of it.
+    """
+    if (folder / _PRIVATE).exists():
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = Ed25519PrivateKey.generate()
-    (folder / _PUBLIC).write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    private_path.touch(mode=0o600)
-    private_path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / _PRIVATE).exists():
+            return
+        key = Ed25519PrivateKey.generate()
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        # The private part comes last: where it is, the pair is whole.
+        _write(folder / _PUBLIC, public, mode=0o644)
+        _write(folder / _PRIVATE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+
+
+def public_key_digest(folder: Path) -> str | None:
+    """Return a digest by which two folders' keys can be compared; None when there is no public key."""
+    try:
+        return sha256((folder / _PUBLIC).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def load_signer(folder: Path, settings: AuthSettings) -> TokenSigner:
@@ -155,7 +173,7 @@ def load_signer(folder: Path, settings: AuthSettings) -> TokenSigner:
     try:
         key = load_pem_private_key((folder / _PRIVATE).read_bytes(), password=None)
     except FileNotFoundError as error:
-        raise InternalError(f"There is no signing key in {folder}: run 'raymill up' once.") from error
+        raise InternalError(f"There is no signing key in {folder}: {_MAKE_THEM}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise InternalError(f"The signing key in {folder} is not an Ed25519 key.")
     return TokenSigner(key, settings)
@@ -170,10 +188,17 @@ def load_verifier(folder: Path, settings: AuthSettings) -> TokenVerifier:
     try:
         key = load_pem_public_key((folder / _PUBLIC).read_bytes())
     except FileNotFoundError as error:
-        raise InternalError(f"There is no public key in {folder}: run 'raymill up' once.") from error
+        raise InternalError(f"There is no public key in {folder}: {_MAKE_THEM}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise InternalError(f"The public key in {folder} is not an Ed25519 key.")
     return TokenVerifier(key, settings)
+
+
+def _write(path: Path, content: bytes, *, mode: int) -> None:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+    draft.replace(path)
 
 
 def _base64(raw: bytes) -> str:

@@ -8,7 +8,7 @@ Ray hands the environment of ``ray start`` to every process of the cluster.
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -23,21 +23,23 @@ class DatabaseSettings(BaseModel):
     url: SecretStr | None = Field(None, description="PostgreSQL URL; unset means the embedded server")
     pool_size: int = Field(5, ge=1, description="Connections that one process keeps open")
     max_overflow: int = Field(10, ge=0, description="Connections that one process may add under load")
-    connect_timeout_s: int = Field(3, ge=1, description="Seconds to wait for a new connection")
+    connect_timeout_s: float = Field(1.5, gt=0, description="Seconds to wait for a new connection")
 
 
 class RedisSettings(BaseModel):
     """Valkey or Redis."""
 
     url: SecretStr | None = Field(None, description="Valkey or Redis URL; unset means the embedded server")
-    timeout_s: float = Field(2.0, gt=0, description="Seconds to wait for a connection or an answer")
+    timeout_s: float = Field(1.0, gt=0, description="Seconds to wait for a connection or an answer")
 
 
 class StorageSettings(BaseModel):
     """The object store."""
 
     url: str | None = Field(None, description="fsspec URL of the object store; unset means a folder under home")
-    options: dict[str, Any] = Field(default_factory=dict, description="Keyword options for the fsspec filesystem")
+    options: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="Keyword options for the fsspec filesystem, keys among them"
+    )
 
 
 class HttpSettings(BaseModel):
@@ -47,6 +49,9 @@ class HttpSettings(BaseModel):
     port: int = Field(8000, description="Port of the public door")
     grpc_port: int = Field(9000, description="Port of the gRPC door")
     public_url: str | None = Field(None, description="URL under which users reach the door; unset: host and port")
+    jobs_url: str | None = Field(
+        None, description="URL under which jobs reach the door; unset: public_url, else the head's address"
+    )
     proxy: Literal["haproxy", "python"] = Field("haproxy", description="Which proxy Ray Serve runs")
     stats_port: int = Field(8404, description="HAProxy statistics, loopback only")
     fallback_port: int = Field(8500, description="Ray Serve's fallback HTTP proxy, loopback only")
@@ -73,6 +78,7 @@ class RaySettings(BaseModel):
     dashboard_url: str | None = Field(
         None, description="Dashboard of that existing cluster; unset means the address's host and dashboard_port"
     )
+    token: SecretStr | None = Field(None, description="Token of that existing cluster; unset means token_file")
     token_file: Path | None = Field(None, description="File with the Ray token; unset means ray/token under home")
     num_cpus: int | None = Field(None, description="CPUs offered to Ray; unset means all of the machine")
     object_store_bytes: int = Field(512 * 2**20, description="Shared memory of Ray's object store")
@@ -81,6 +87,9 @@ class RaySettings(BaseModel):
     dashboard_agent_port: int = Field(52365, description="HTTP port of Ray's dashboard agent")
     client_port: int = Field(10001, description="Port of the Ray client server")
     worker_ports: tuple[int, int] = Field((20000, 29999), description="Port range of Ray workers")
+    gcs_fault_tolerance: bool = Field(
+        False, description="Keep Ray's own tables in a Valkey of their own, so that 'raymill up' revives a dead head"
+    )
 
 
 class AuthSettings(BaseModel):
@@ -129,6 +138,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("~/.raymill"), description="Folder of the embedded servers, keys, logs and CLI login")
     config_file: Path | None = Field(None, description="JSON file with settings and secrets, mode 0600")
+    keys_dir: Path = Field(
+        Path("keys"), description="Folder of the signing keys, absolute or below home; the same keys on every node"
+    )
     profile: Literal["embedded", "production"] = Field(
         "embedded", description="production refuses defaults that are only safe on a laptop"
     )
@@ -146,6 +158,12 @@ class Settings(BaseSettings):
     @classmethod
     def _expand(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @field_validator("keys_dir")
+    @classmethod
+    def _below_home(cls, keys_dir: Path, info: ValidationInfo) -> Path:
+        home: Path = info.data.get("home", Path())
+        return home / keys_dir.expanduser()
 
     @classmethod
     def settings_customise_sources(
@@ -167,11 +185,6 @@ class Settings(BaseSettings):
     def storage_url(self) -> str:
         """The object store's URL with the embedded default filled in."""
         return self.storage.url or f"file://{self.home / 'objects'}"
-
-    @property
-    def keys_dir(self) -> Path:
-        """Folder of the signing keys, mode 0700."""
-        return self.home / "keys"
 
 
 def _config_file(init_settings: PydanticBaseSettingsSource, env_settings: PydanticBaseSettingsSource) -> Path:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import anyio
 
+from .disk import require_room
 from .errors import BodyTooLarge, UnreadableBody
 
 
@@ -17,8 +18,10 @@ async def spooled(body: AsyncIterator[bytes], *, folder: Path, limit_bytes: int)
     Raises:
         BodyTooLarge: If more than ``limit_bytes`` arrive.
         UnreadableBody: If nothing arrives.
+        DiskFull: If the disk has no room for it.
     """
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
+    require_room(folder)
     with TemporaryDirectory(dir=folder) as scratch:
         path = Path(scratch) / "upload"
         size = 0
@@ -27,6 +30,7 @@ async def spooled(body: AsyncIterator[bytes], *, folder: Path, limit_bytes: int)
                 size += len(piece)
                 if size > limit_bytes:
                     raise BodyTooLarge(f"The file is larger than the limit of {limit_bytes} bytes.")
+                require_room(folder)
                 await file.write(piece)
         if size == 0:
             raise UnreadableBody("The request has no body: send the file itself as the body.")

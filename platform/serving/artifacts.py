@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from ..kernel.storage import BlobNotFound, ObjectStore
+from ..kernel.storage import BlobNotFound, ObjectStore, StoreUnavailable
 from .errors import ModelBroken, ModelUnavailable
 from .table import Revision
 
@@ -47,7 +47,7 @@ class ArtifactCache:
             self._store.fetch(revision.uri, path)
         except BlobNotFound as error:
             raise ModelBroken(f"The artifact {revision.uri} is not in the object store.") from error
-        except OSError as error:
+        except (OSError, StoreUnavailable) as error:
             raise ModelUnavailable(
                 "The object store does not answer; try again in a moment.", retry_after_s=2
             ) from error

@@ -2,8 +2,9 @@
 
     raymill:documents          hash    <kind>:<key> → envelope
     raymill:document-versions  hash    <kind>:<key> → version
+    raymill:complete           string  there once every published document is; a flush takes it away
     raymill:generation         string  changes with every publication; tells a server that it missed something
-    raymill:bumps              channel <kind>:<key>:<version>
+    raymill:bumps              channel <kind>:<key>:<version>; flush:<number> asks servers to write their logs away
     raymill:servers            zset    server id, scored by Valkey's own clock at its last sign of life
     raymill:ack:<kind>:<key>:<version>  set of the server ids that hold at least this version; lives 30 s
 
@@ -23,8 +24,10 @@ from .documents import SealedDocument
 
 DOCUMENTS = "raymill:documents"
 VERSIONS = "raymill:document-versions"
+COMPLETE = "raymill:complete"
 GENERATION = "raymill:generation"
 BUMPS = "raymill:bumps"
+FLUSH = "flush"
 SERVERS = "raymill:servers"
 
 # A server that is silent for longer is not waited for.
@@ -99,6 +102,15 @@ def published_versions(cache: redis.Redis) -> dict[str, int]:
     return {name.decode(): int(version) for name, version in held.items()}
 
 
+def mark_complete(cache: redis.Redis) -> None:
+    """Note that Valkey holds every published document, so that a server that starts need not look elsewhere.
+
+    Raises:
+        CacheUnavailable: If Valkey does not answer.
+    """
+    _ask(lambda: cache.set(COMPLETE, 1, nx=True))
+
+
 def live_servers(cache: redis.Redis) -> set[str]:
     """Return the ids of the model servers that gave a sign of life lately.
 
@@ -127,25 +139,50 @@ def await_acknowledgement(
     Raises:
         CacheUnavailable: If Valkey does not answer.
     """
+    return _await_all(cache, sealed.name, sealed.version, timeout_s, monotonic, sleep)
+
+
+def flush_servers(cache: redis.Redis, *, timeout_s: float = 3.0) -> bool:
+    """Ask every live model server to write away its inference log, and wait until all have.
+
+    Returns:
+        False if the time ran out, or if no server is alive.
+
+    Raises:
+        CacheUnavailable: If Valkey does not answer.
+    """
+    number = time.time_ns()
+    _ask(lambda: cache.publish(BUMPS, bump_of(FLUSH, number)))
+    return _await_all(cache, FLUSH, number, timeout_s, time.monotonic, time.sleep)
+
+
+def _await_all(
+    cache: redis.Redis,
+    name: str,
+    version: int,
+    timeout_s: float,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> bool:
     deadline, pause, remind_at = monotonic() + timeout_s, _FIRST_POLL_S, monotonic() + _REMIND_S
     while True:
         alive = live_servers(cache)
         if not alive:
             return False
-        if alive <= _acknowledged(cache, sealed):
+        if alive <= _acknowledged(cache, name, version):
             return True
         now = monotonic()
         if now >= deadline:
             return False
         if now >= remind_at:
-            _ask(lambda: cache.publish(BUMPS, bump_of(sealed.name, sealed.version)))
+            _ask(lambda: cache.publish(BUMPS, bump_of(name, version)))
             remind_at = now + _REMIND_S
         sleep(pause)
         pause = min(pause * 2, _LAST_POLL_S)
 
 
-def _acknowledged(cache: redis.Redis, sealed: SealedDocument) -> set[str]:
-    members = cast(set[bytes], _ask(lambda: cache.smembers(ack_key(sealed.name, sealed.version))))
+def _acknowledged(cache: redis.Redis, name: str, version: int) -> set[str]:
+    members = cast(set[bytes], _ask(lambda: cache.smembers(ack_key(name, version))))
     return {server.decode() for server in members}
 
 
@@ -164,7 +201,9 @@ class Channel:
         self._server_id = server_id
 
     async def read_all(self) -> list[bytes]:
-        """Return the envelopes of all documents."""
+        """Return the envelopes of all documents; none when some may be missing, as a revocation after a flush."""
+        if not await self._cache.exists(COMPLETE):
+            return []
         return list((await cast(Any, self._cache.hgetall(DOCUMENTS))).values())
 
     async def read(self, names: Iterable[str]) -> list[bytes]:

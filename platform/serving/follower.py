@@ -1,7 +1,7 @@
 """Keeps a model server's directory current: loads it whole at start, then follows the publications.
 
-At start the documents come from Valkey; if it is away or empty, from the object store; if that is away too, from this
-node's own disk. Afterwards each bump brings one document. A check every second finds what was missed, and with
+At start the documents come from Valkey; if it is away or lacks some, from the object store; if that is away too, from
+this node's own disk. Afterwards each bump brings one document. A check every second finds what was missed, and with
 everything else dead the server goes on with what it knows.
 """
 
@@ -13,7 +13,7 @@ import structlog
 
 from ..kernel.security import TokenVerifier
 from ..kernel.storage import ObjectStore
-from .channel import Channel, read_bump
+from .channel import FLUSH, Channel, read_bump
 from .copies import DiskCopies, stored_copies
 from .directory import Directory
 from .documents import SealedDocument, read_envelope, unseal
@@ -39,7 +39,20 @@ class Follower:
         *,
         heartbeat_s: float = 1.0,
         timeout_s: float = 2.0,
+        flush: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        """Put the parts together; nothing is connected before ``start``.
+
+        Args:
+            directory: What is kept current.
+            channel: The way to the publisher.
+            store: Where copies of the documents lie.
+            disk: Where this node keeps its own copies.
+            verifier: Of the publisher's signatures.
+            heartbeat_s: Seconds between two signs of life.
+            timeout_s: Seconds to wait for Valkey.
+            flush: Writes away what this server holds in memory, when the publisher asks for it.
+        """
         self._directory = directory
         self._channel = channel
         self._store = store
@@ -47,6 +60,7 @@ class Follower:
         self._verifier = verifier
         self._period_s = min(_CHECK_S, heartbeat_s)
         self._timeout_s = timeout_s
+        self._flush = flush
         self._generation: bytes | None = b""
         self._tasks: list[asyncio.Task[None]] = []
         self._unkept: dict[str, SealedDocument] = {}
@@ -128,7 +142,12 @@ class Follower:
         except ValueError:
             log.warning("bump_not_understood", bump=bump[:200].decode("latin-1"))
             return
+        if name == FLUSH and self._flush:
+            await self._flush()
         async with asyncio.timeout(self._timeout_s):
+            if name == FLUSH:
+                await self._channel.acknowledge(name, version)
+                return
             if self._directory.version_of(name) < version:
                 self._take(await self._channel.read([name]))
             if self._directory.version_of(name) >= version:

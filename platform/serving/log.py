@@ -63,6 +63,7 @@ class InferenceLog:
         self._rows: deque[Row] = deque()
         self._payload_bytes = 0
         self._half_full = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._reported = 0
         #: Rows that were lost because the store did not keep up.
         self.dropped = 0
@@ -96,8 +97,12 @@ class InferenceLog:
         """Write the buffered rows to the object store, in a thread; on failure they go back into the buffer.
 
         Returns:
-            Whether the store took them.
+            Whether the store took them, and those that another call was writing.
         """
+        async with self._writing:
+            return await self._flush()
+
+    async def _flush(self) -> bool:
         if self.dropped > self._reported:
             log.warning("inference_log_rows_dropped", rows=self.dropped - self._reported)
             self._reported = self.dropped

@@ -86,6 +86,7 @@ class Parts:
                 verifier,
                 heartbeat_s=serving.heartbeat_s,
                 timeout_s=settings.redis.timeout_s,
+                flush=inference_log.flush,
             ),
             flusher=MetricsFlusher(metrics, cache, server_id),
             inference_log=inference_log,

@@ -125,6 +125,16 @@ def upgrade() -> None:
     sa.UniqueConstraint('project_id', 'name', name=op.f('uq_experiment_project_id_name'))
     )
     op.create_index(op.f('ix_experiment_project_id'), 'experiment', ['project_id'], unique=False)
+    op.create_table('job_package',
+    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('uri', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('size_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('stored_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_job_package_project_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('project_id', 'name', name=op.f('pk_job_package'))
+    )
     op.create_table('lineage_edge',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -168,6 +178,12 @@ def upgrade() -> None:
     sa.UniqueConstraint('project_id', 'name', name=op.f('uq_registered_model_project_id_name'))
     )
     op.create_index(op.f('ix_registered_model_project_id'), 'registered_model', ['project_id'], unique=False)
+    op.create_table('serve_declaration',
+    sa.Column('lease', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('declared', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.ForeignKeyConstraint(['lease'], ['lease.name'], name=op.f('fk_serve_declaration_lease'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('lease', name=op.f('pk_serve_declaration'))
+    )
     op.create_table('dataset_version',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -332,17 +348,21 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('submission_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('message', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('cancel_requested', sa.Boolean(), nullable=False),
     sa.Column('config', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('dataset_version_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('model_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('dataset_version_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('model_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('model_version_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('run_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('progress', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('metrics', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('error', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('cluster_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('attempt', sa.Integer(), nullable=False),
+    sa.Column('log_start', sa.BigInteger(), nullable=False),
     sa.Column('created_by', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('user_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('request_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -355,11 +375,22 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_training_job_project_id')),
     sa.ForeignKeyConstraint(['run_id'], ['run.id'], name=op.f('fk_training_job_run_id')),
     sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_training_job_user_id')),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_training_job'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_training_job')),
+    sa.UniqueConstraint('project_id', 'submission_id', name=op.f('uq_training_job_project_id_submission_id'))
     )
     op.create_index(op.f('ix_training_job_model_id'), 'training_job', ['model_id'], unique=False)
     op.create_index(op.f('ix_training_job_project_id'), 'training_job', ['project_id'], unique=False)
     op.create_index(op.f('ix_training_job_status'), 'training_job', ['status'], unique=False)
+    op.create_table('job_checkpoint',
+    sa.Column('job_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('epoch', sa.Integer(), nullable=False),
+    sa.Column('uri', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('size_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('stored_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['job_id'], ['training_job.id'], name=op.f('fk_job_checkpoint_job_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('job_id', name=op.f('pk_job_checkpoint'))
+    )
     op.create_table('job_log',
     sa.Column('job_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('position', sa.BigInteger(), nullable=False),
@@ -373,6 +404,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_table('job_log')
+    op.drop_table('job_checkpoint')
     op.drop_index(op.f('ix_training_job_status'), table_name='training_job')
     op.drop_index(op.f('ix_training_job_project_id'), table_name='training_job')
     op.drop_index(op.f('ix_training_job_model_id'), table_name='training_job')
@@ -400,6 +432,7 @@ def downgrade() -> None:
     op.drop_table('deployment')
     op.drop_index(op.f('ix_dataset_version_project_id'), table_name='dataset_version')
     op.drop_table('dataset_version')
+    op.drop_table('serve_declaration')
     op.drop_index(op.f('ix_registered_model_project_id'), table_name='registered_model')
     op.drop_table('registered_model')
     op.drop_index(op.f('ix_project_member_user_id'), table_name='project_member')
@@ -408,6 +441,7 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_lineage_edge_target_kind_lineage_edge_target_id'), table_name='lineage_edge')
     op.drop_index(op.f('ix_lineage_edge_project_id'), table_name='lineage_edge')
     op.drop_table('lineage_edge')
+    op.drop_table('job_package')
     op.drop_index(op.f('ix_experiment_project_id'), table_name='experiment')
     op.drop_table('experiment')
     op.drop_index(op.f('ix_dataset_project_id'), table_name='dataset')
