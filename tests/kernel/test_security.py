@@ -1,6 +1,7 @@
 """Passwords, tokens, signed documents and the keys behind them."""
 
 from base64 import urlsafe_b64decode
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from raymill.kernel.security import (
     make_keys,
     new_secret,
     password_matches,
+    public_key_digest,
 )
 from raymill.kernel.settings import AuthSettings
 
@@ -131,6 +133,20 @@ def test_keys_are_made_once_and_the_private_one_is_for_its_owner_alone(tmp_path:
     assert (folder / "signing.pem").stat().st_mode & 0o077 == 0
     assert folder.stat().st_mode & 0o077 == 0
     assert b"PRIVATE" not in (folder / "public.pem").read_bytes()
+
+
+def test_processes_that_start_at_once_make_one_pair(tmp_path: Path) -> None:
+    def start(number: int) -> str | None:
+        make_keys(tmp_path / "keys")
+        load_signer(tmp_path / "keys", SETTINGS)
+        return public_key_digest(tmp_path / "keys")
+
+    with ThreadPoolExecutor(8) as pool:
+        digests = set(pool.map(start, range(32)))
+    assert len(digests) == 1
+    signature = load_signer(tmp_path / "keys", SETTINGS).sign_document(b"document")
+    assert load_verifier(tmp_path / "keys", SETTINGS).document_is_authentic(b"document", signature)
+    assert public_key_digest(tmp_path) is None
 
 
 def test_the_public_key_alone_verifies(tmp_path: Path) -> None:

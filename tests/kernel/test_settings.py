@@ -30,6 +30,12 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.http.base_url == "http://127.0.0.1:8000"
 
 
+@pytest.mark.parametrize(("given", "found"), [("/run/keys", "/run/keys"), ("k", "HOME/k"), ("~/k", "USER/k")])
+def test_the_keys_may_lie_elsewhere(tmp_path: Path, given: str, found: str) -> None:
+    expected = found.replace("HOME", str(tmp_path / "home")).replace("USER", str(tmp_path))
+    assert Settings(home=tmp_path / "home", keys_dir=Path(given)).keys_dir == Path(expected)
+
+
 def test_the_environment_wins_over_the_file_and_the_file_over_defaults(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,9 +1,11 @@
 """Blobs and documents on the stores that fsspec speaks."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import fsspec
@@ -12,13 +14,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raymill.kernel.settings import Settings, StorageSettings
-from raymill.kernel.storage import BlobNotFound, ObjectStore
+from raymill.kernel.storage import BlobNotFound, ObjectStore, StoreUnavailable
+from s3_server import BUCKET, S3Server, s3_server
+from servers import free_ports
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+def store_at(url: str, home: Path, **options: Any) -> ObjectStore:
+    return ObjectStore(Settings(home=home, storage=StorageSettings(url=url, options=options)))
+
+
+@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.integration)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3")
+        yield store_at(f"s3://{BUCKET}/{uuid4().hex}", tmp_path, **server.options)
+        return
     root = f"memory://{uuid4().hex}" if request.param == "memory" else f"file://{tmp_path / 'store'}"
-    yield ObjectStore(Settings(home=tmp_path, storage=StorageSettings(url=root)))
+    yield store_at(root, tmp_path)
     memory, path = fsspec.filesystem("memory"), root.removeprefix("memory:/")
     if memory.exists(path):
         memory.rm(path, recursive=True)
@@ -122,3 +140,48 @@ def test_a_store_that_takes_no_writes_fails_the_ping(tmp_path: Path) -> None:
 def test_the_default_store_lies_under_home(tmp_path: Path, upload: Path) -> None:
     blob = ObjectStore(Settings(home=tmp_path)).put_file("prj_1", upload)
     assert (tmp_path / "objects" / blob.uri).read_bytes() == b"content"
+
+
+@pytest.mark.integration
+def test_what_another_process_removed_is_stored_again(s3: S3Server, tmp_path: Path, upload: Path) -> None:
+    store = store_at(f"s3://{BUCKET}/shared", tmp_path, **s3.options)
+    blob = store.put_file("prj_1", upload)
+    assert stored(store) == [blob.uri]
+    s3.files().rm_file(f"{BUCKET}/shared/{blob.uri}")
+    assert stored(store) == []
+    assert store.put_file("prj_1", upload) == blob
+    assert b"".join(store.chunks(blob.uri)) == b"content"
+
+
+@pytest.mark.integration
+def test_a_large_file_reaches_s3_in_parts(s3: S3Server, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(101 * 2**20)
+        file.seek(60 * 2**20)
+        file.write(b"middle")
+    store = store_at(f"s3://{BUCKET}/large", tmp_path, **s3.options)
+    blob = store.put_file("prj_1", path)
+    start = 60 * 2**20
+    assert b"".join(store.chunks(blob.uri, start=start, stop=start + 6)) == b"middle"
+    store.fetch(blob.uri, tmp_path / "fetched")
+    assert hashlib.sha256((tmp_path / "fetched").read_bytes()).hexdigest() == blob.sha256
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("fault", [{"secret": "wrong"}, {"bucket": "none"}], ids=["secret", "bucket"])
+def test_a_store_that_refuses_says_so_in_one_shape(s3: S3Server, tmp_path: Path, fault: dict[str, str]) -> None:
+    bucket = fault.pop("bucket", BUCKET)
+    store = store_at(f"s3://{bucket}/x", tmp_path, **{**s3.options, **fault})
+    with pytest.raises(StoreUnavailable):
+        store.ping()
+
+
+def test_a_store_that_is_not_there_is_given_up_soon(tmp_path: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+    store = store_at("s3://none/x", tmp_path, key="k", secret="s", endpoint_url=nowhere)
+    started = time.monotonic()
+    for use in (store.ping, lambda: store.get_document("a"), lambda: store.fetch("a", tmp_path / "a")):
+        with pytest.raises(StoreUnavailable):
+            use()
+    assert time.monotonic() - started < 15
