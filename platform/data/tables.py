@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from .csv_dialect import Dialect, read_dialect
 from .errors import BadTable, UnknownTableFormat, UnreadableTable
 from .statistics import TableProfile
 
@@ -22,7 +24,6 @@ _ROW_GROUP_BYTES = 8 << 20
 _BATCH_CELLS = 1 << 20
 _MAX_COLUMNS = 10_000
 _MAX_REASON = 300
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _WIDER_TYPES = (pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("ns"), pa.string())
 _ROW = re.compile(r"Row #(\d+)")
 _COLUMN = re.compile(r"In CSV column #(\d+)")
@@ -33,7 +34,7 @@ class CsvText:
     """A CSV file on disk and how its fields are divided."""
 
     path: Path
-    delimiter: str
+    dialect: Dialect
 
     def read(self, types: dict[str, pa.DataType]) -> pyarrow.csv.CSVStreamingReader:
         """Open the file; columns that are not in ``types`` get the type that the first block shows."""
@@ -41,8 +42,10 @@ class CsvText:
             self.path,
             # One thread: Arrow then names the row in its errors.
             read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=self.dialect.delimiter, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=types, strings_can_be_null=True, decimal_point=self.dialect.decimal_point
+            ),
         )
 
 
@@ -63,8 +66,10 @@ def to_parquet(source: Path, *, filename: str, target: Path) -> TableProfile:
     try:
         if suffix == ".parquet":
             return _write_parquet(source, target)
-        if suffix in _DELIMITERS:
-            return _write_csv(CsvText(source, _DELIMITERS[suffix]), target)
+        if suffix == ".tsv":
+            return _write_csv(CsvText(source, Dialect("\t")), target)
+        if suffix == ".csv":
+            return _write_csv(CsvText(source, read_dialect(source)), target)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise _unreadable(error) from error
     except OSError as error:
@@ -128,7 +133,7 @@ def _types_of_all(text: CsvText, first_types: dict[str, pa.DataType]) -> dict[st
     with text.read(dict.fromkeys(first_types, pa.string())) as reader:
         for batch in _named(reader, text):
             for name, values in zip(batch.schema.names, batch.columns, strict=True):
-                while not _reads_as(values, left[name][0]):
+                while not _reads_as(values, left[name][0], text.dialect.decimal_point):
                     left[name].pop(0)
     return {name: pa.string() if pa.types.is_null(types[0]) else types[0] for name, types in left.items()}
 
@@ -140,11 +145,13 @@ def _named(reader: pyarrow.csv.CSVStreamingReader, text: CsvText) -> Iterator[pa
         raise _bad_column(error, reader.schema) from error
 
 
-def _reads_as(values: pa.Array, type_: pa.DataType) -> bool:
+def _reads_as(values: pa.Array, type_: pa.DataType, decimal_point: str) -> bool:
     if pa.types.is_string(type_):
         return True
     if pa.types.is_null(type_):
         return bool(values.null_count == len(values))
+    if pa.types.is_floating(type_) and decimal_point != ".":
+        values = pc.replace_substring(values, decimal_point, ".")
     try:
         values.cast(type_)
     except pa.ArrowInvalid:
@@ -168,7 +175,10 @@ def _checked(schema: pa.Schema) -> pa.Schema:
         if field.name in seen:
             raise BadTable(f"Two columns are named {field.name!r}.", details={"column": field.name})
         if pa.types.is_binary(field.type):
-            raise BadTable(f"Column {field.name!r} holds bytes that are no UTF-8 text.", details={"column": field.name})
+            raise BadTable(
+                f"Column {field.name!r} holds bytes that are no UTF-8 text; save the file as UTF-8.",
+                details={"column": field.name},
+            )
         seen.add(field.name)
     return schema
 
@@ -183,6 +193,8 @@ def _bad_column(error: pa.ArrowInvalid, schema: pa.Schema) -> Exception:
 
 
 def _unreadable(error: Exception) -> UnreadableTable:
+    if isinstance(error, UnicodeDecodeError):
+        return UnreadableTable("The file cannot be read: its column names are no UTF-8 text; save the file as UTF-8.")
     reason = str(error).partition("\n")[0][:_MAX_REASON]
     row = _ROW.search(reason)
     return UnreadableTable(f"The file cannot be read: {reason}", details={"row": int(row[1])} if row else {})

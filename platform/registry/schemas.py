@@ -49,7 +49,11 @@ class LineageKind(StrEnum):
 
 
 class TensorSpec(BaseModel):
-    """One tensor: its datatype by the names of the Open Inference Protocol v2; -1 in the shape is any size."""
+    """One tensor: its datatype by the names of the Open Inference Protocol v2; -1 in the shape is any size.
+
+    ``nullable`` names the columns that may be empty: NaN, or "" for BYTES. With the encoding ``days`` a value counts
+    days since 1970-01-01 UTC (a time of day: the fraction of a day), and ISO 8601 texts are read as such.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -57,16 +61,22 @@ class TensorSpec(BaseModel):
     datatype: Datatype
     shape: list[Annotated[int, Field(ge=-1)]]
     columns: list[str] | None = None
+    nullable: list[str] | None = None
+    encoding: Literal["days"] | None = None
 
 
 class Signature(BaseModel):
-    """What a model takes and gives; ``labels`` name the columns of its first output."""
+    """What a model takes and gives; ``labels`` name the columns of its first output.
+
+    ``ignored`` are columns that a row may hold and the model does not look at, each with the reason.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     inputs: list[TensorSpec] = Field(min_length=1)
     outputs: list[TensorSpec] = Field(min_length=1)
     labels: list[str | int | float | bool] | None = None
+    ignored: dict[str, str] | None = None
 
 
 class ModelCreate(BaseModel):

@@ -1,6 +1,7 @@
 """The simple form: ``{"instances": [row, …]}`` in, ``{"predictions": [row, …]}`` out.
 
-A row is a list of features, or an object keyed by column; for models of several inputs an object keyed by input.
+A row is a list of features, or an object keyed by column; for models of several inputs an object keyed by column, or
+by input where the inputs have no columns. A column that may be empty may be null or absent.
 A model of one output answers one value (or list) per row, a model of several an object keyed by output.
 """
 
@@ -37,8 +38,14 @@ def predict(target: Target, model: Model, body: bytes, json_length: int | None) 
 
 def _feeds(interface: Interface, rows: list[Any]) -> dict[str, Array]:
     ports = list(interface.inputs.values())
-    if len(ports) == 1 and not _is_keyed_by(interface, rows[0]):
-        return {ports[0].name: _single(ports[0], rows)}
+    if not _is_keyed_by(interface, rows[0]):
+        if isinstance(rows[0], dict) and interface.columns is not None:
+            return _from_columns(interface, interface.columns, rows)
+        if len(ports) == 1:
+            return {ports[0].name: _single(ports[0], rows)}
+        if not isinstance(rows[0], dict):
+            keys = "column" if interface.columns is not None else "input"
+            raise RequestRefused(f"The model takes several inputs; send each row as an object keyed by {keys}.")
     return {
         port.name: _column(port, [_value(row, port.name, index) for index, row in enumerate(rows)]) for port in ports
     }
@@ -50,18 +57,32 @@ def _is_keyed_by(interface: Interface, row: Any) -> bool:
 
 def _single(port: Port, rows: list[Any]) -> Array:
     if isinstance(rows[0], dict):
-        if port.columns is None:
-            raise InputRefused(port.name, "the signature names no columns; send each row as a list.")
-        rows = [_by_column(port.name, port.columns, row, index) for index, row in enumerate(rows)]
+        raise InputRefused(port.name, "the signature names no columns; send each row as a list.")
     return _column(port, rows)
 
 
-def _by_column(name: str, columns: Sequence[str], row: Any, index: int) -> list[Any]:
+def _from_columns(interface: Interface, columns: frozenset[str], rows: list[Any]) -> dict[str, Array]:
+    for index, row in enumerate(rows):
+        _check_columns(interface, columns, row, index)
+    return {
+        port.name: _column(port, [_by_column(port, row, index) for index, row in enumerate(rows)])
+        for port in interface.inputs.values()
+    }
+
+
+def _check_columns(interface: Interface, columns: frozenset[str], row: Any, index: int) -> None:
     if not isinstance(row, dict):
+        name = next(iter(interface.inputs))
         raise InputRefused(name, f"row {index} must be an object keyed by column, as the first row is.")
-    if len(row) != len(columns):
-        for column in row.keys() - set(columns):
-            raise InputRefused(name, f"row {index} has a column {column!r} that the model does not know.")
+    if not row.keys() <= columns:
+        for column in row.keys() - columns - interface.ignored:
+            raise InputRefused(column, f"row {index} has a column {column!r} that the model does not know.")
+
+
+def _by_column(port: Port, row: dict[str, Any], index: int) -> list[Any]:
+    columns: Sequence[str] = port.columns or ()
+    if port.nullable:
+        return [row.get(column) if column in port.nullable else _value(row, column, index) for column in columns]
     return [_value(row, column, index) for column in columns]
 
 

@@ -18,20 +18,30 @@ class _Part(BaseModel):
 
 
 class TensorSpec(_Part):
-    """One tensor of a model: -1 in the shape stands for any size."""
+    """One tensor of a model: -1 in the shape stands for any size.
+
+    The columns named in ``nullable`` may be empty: NaN, or "" for BYTES. With the encoding ``days`` a value counts days
+    since 1970-01-01 UTC (a time of day: the fraction of a day), and ISO 8601 texts are read as such.
+    """
 
     name: str
     datatype: Datatype
     shape: tuple[int, ...]
     columns: tuple[str, ...] | None = None
+    nullable: tuple[str, ...] | None = None
+    encoding: Literal["days"] | None = None
 
 
 class Signature(_Part):
-    """What a model takes and gives; ``labels`` name the columns of its first output."""
+    """What a model takes and gives; ``labels`` name the columns of its first output.
+
+    ``ignored`` are columns that a row may hold and the model does not look at, each with the reason.
+    """
 
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
     labels: tuple[Label, ...] | None = None
+    ignored: dict[str, str] | None = None
 
 
 class Revision(_Part):

@@ -6,27 +6,44 @@ from typing import Any
 
 import numpy as np
 
+from .cells import Cells
 from .errors import InputRefused
 from .formats import DTYPES, Array
 from .table import Signature, TensorSpec
 
 _ACCEPTED_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {"f": (int, float), "i": (int,), "u": (int,), "b": (bool,)}
 _KIND_NAMES = {"f": "numbers", "i": "whole numbers", "u": "whole numbers", "b": "true or false"}
 
 
 class Port:
     """One tensor of the signature with its numpy type at hand."""
 
-    __slots__ = ("_accepted", "_kind", "columns", "datatype", "dtype", "name", "shape")
+    __slots__ = (
+        "_accepted",
+        "_cells",
+        "_in_days",
+        "_kind",
+        "columns",
+        "datatype",
+        "dtype",
+        "name",
+        "nullable",
+        "shape",
+    )
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name
         self.datatype = spec.datatype
         self.shape = spec.shape
         self.columns = spec.columns
+        self.nullable = frozenset(spec.nullable or ())
         self.dtype = DTYPES[spec.datatype]
         self._kind = self.dtype.kind
-        self._accepted = _ACCEPTED_KINDS.get(self._kind, "")
+        # In a table true and false are 1 and 0.
+        self._accepted = _ACCEPTED_KINDS.get(self._kind, "") + ("b" if spec.columns and self._kind == "f" else "")
+        self._in_days = spec.encoding == "days"
+        self._cells = Cells(spec.name, spec.columns, spec.nullable)
 
     def array(self, data: Any) -> Array:
         """Turn nested lists into an array of this tensor's type; numbers are never bent to fit.
@@ -36,27 +53,47 @@ class Port:
         """
         if self._kind == "O":
             return self._strings(data)
-        try:
-            array = np.array(data)
-        except (ValueError, OverflowError) as error:
-            raise InputRefused(
-                self.name, "the nested lists do not form one array; all rows must be of one length."
-            ) from error
+        array = self._days(data) if self._in_days else self._nested(data)
         if array.dtype is self.dtype:
             return array
+        if array.dtype.kind == "O":
+            array = self._nested(self._cells.filled(array, np.nan).tolist())
         if self.datatype == "UINT64" and array.dtype.kind == "f":
             array = _wide_integers(data, array)
         if array.size and array.dtype.kind not in self._accepted:
-            raise InputRefused(self.name, f"the values must be {_KIND_NAMES[self._kind]} ({self.datatype}).")
+            raise self._refusal(data)
         if self._kind in "iu":
             self._check_range(array)
         return self._cast(array)
 
+    def _nested(self, data: Any, dtype: Any = None) -> Array:
+        try:
+            return np.array(data, dtype=dtype)
+        except (ValueError, OverflowError) as error:
+            raise InputRefused(
+                self.name, "the nested lists do not form one array; all rows must be of one length."
+            ) from error
+
+    def _days(self, data: Any) -> Array:
+        return self._nested(self._cells.in_days(self._nested(data, object)).tolist())
+
     def _strings(self, data: Any) -> Array:
         array = np.array(data, dtype=object)
-        if not all(type(value) is str for value in array.flat):
-            raise InputRefused(self.name, f"the values must be strings ({self.datatype}), in rows of one length.")
+        if not all(map(_is_text, array.flat)):
+            array = self._cells.filled(array, "")
+        if not all(map(_is_text, array.flat)):
+            reason = f"the values must be strings ({self.datatype}), in rows of one length"
+            raise self._cells.refusal(array, _is_text, reason)
         return array
+
+    def _refusal(self, data: Any) -> InputRefused:
+        types = _PYTHON_TYPES[self._kind]
+
+        def fits(value: Any) -> bool:
+            return isinstance(value, types) and (not isinstance(value, bool) or "b" in self._accepted)
+
+        reason = f"the values must be {_KIND_NAMES[self._kind]} ({self.datatype})"
+        return self._cells.refusal(self._nested(data, object), fits, reason)
 
     def _check_range(self, array: Array) -> None:
         limits = np.iinfo(self.dtype)
@@ -107,12 +144,23 @@ def _wide_integers(data: Any, array: Array) -> Array:
     return exact.astype(np.uint64)
 
 
-class Interface:
-    """A signature compiled for the request path."""
+def _is_text(value: Any) -> bool:
+    return type(value) is str
 
-    __slots__ = ("inputs", "output_names", "outputs")
+
+class Interface:
+    """A signature compiled for the request path.
+
+    ``columns`` are those of all inputs, None unless every input names its own; ``ignored`` are further ones that a row
+    may hold.
+    """
+
+    __slots__ = ("columns", "ignored", "inputs", "output_names", "outputs")
 
     def __init__(self, signature: Signature) -> None:
         self.inputs = {spec.name: Port(spec) for spec in signature.inputs}
         self.outputs = {spec.name: Port(spec) for spec in signature.outputs}
         self.output_names = list(self.outputs)
+        named = [spec.columns for spec in signature.inputs]
+        self.columns = None if None in named else frozenset(name for columns in named for name in columns or ())
+        self.ignored = frozenset(signature.ignored or ())

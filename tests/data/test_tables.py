@@ -36,6 +36,36 @@ def test_tab_separated_values_are_read(tmp_path: Path) -> None:
     assert convert(tmp_path, b"a\tb\n1\t2\n", "table.TSV")[1].to_pylist() == [{"a": 1, "b": 2}]
 
 
+@pytest.mark.parametrize(
+    ("content", "first_row"),
+    [
+        (b"\xef\xbb\xbfa,b\n1,2\n", {"a": 1, "b": 2}),
+        (b"a;b\n1;x,y\n", {"a": 1, "b": "x,y"}),
+        (b"a;b\r\n1,5;-2,25\r\n2,5;3\r\n", {"a": 1.5, "b": -2.25}),
+        (b"a;b\n1.5;2\n2,5 EUR;3\n", {"a": "1.5", "b": 2}),
+        (b"a|b\n1|2\n", {"a": 1, "b": 2}),
+        (b"a\tb\n1\t2\n", {"a": 1, "b": 2}),
+        (b'"a;b;c",d\n1,2\n', {"a;b;c": 1, "d": 2}),
+        (b"a\n1\n", {"a": 1}),
+        (b'a,b\n"1,5",2\n', {"a": "1,5", "b": 2}),
+    ],
+    ids=["BOM", "semicolon", "decimal comma", "decimal point", "bar", "tab", "quoted", "one column", "comma wins"],
+)
+def test_the_header_shows_what_divides_the_fields(tmp_path: Path, content: bytes, first_row: dict[str, object]) -> None:
+    assert convert(tmp_path, content)[1].to_pylist()[0] == first_row
+
+
+def test_decimal_commas_may_come_late(tmp_path: Path) -> None:
+    rows = b"1;2,5;" + b"k" * 100 + b"\n"
+    _, table = convert(tmp_path, b"a;b;pad\n" + long_rows(rows) + b"1,5;2,5;k\n")
+    assert (str(table.schema.field("a").type), table["a"][-1].as_py()) == ("double", 1.5)
+
+
+def test_utf16_is_refused_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableTable, match="save it as UTF-8"):
+        convert(tmp_path, "a,b\n1,2\n".encode("utf-16"))
+
+
 def test_a_quoted_line_break_belongs_to_its_value(tmp_path: Path) -> None:
     assert convert(tmp_path, b'a,b\n"x\ny",1\n')[1].to_pylist() == [{"a": "x\ny", "b": 1}]
 

@@ -56,7 +56,8 @@ def test_a_version_goes_from_draft_to_ready(alice: Tenant) -> None:
         assert artifact["checksum"] == hashlib.sha256(content).hexdigest()
     ready = alice.post(f"{one}/complete", json={"metrics": {"accuracy": 0.97}}).json()
     assert (ready["status"], ready["metrics"], ready["error"]) == ("ready", {"accuracy": 0.97}, None)
-    assert ready["signature"]["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2], "columns": None}]
+    (given,) = ready["signature"]["inputs"]
+    assert (given["name"], given["datatype"], given["shape"], given["columns"]) == ("x", "FP32", [-1, 2], None)
     assert ready["source"] == {"kind": "training_job", "id": "job_1", "filename": None}
     assert alice.get(one).json() == ready
     model = alice.get(f"/models/{model_id}").json()

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import onnx_models
@@ -17,6 +18,7 @@ from raymill.serving.channel import (
     BUMPS,
     DOCUMENTS,
     await_acknowledgement,
+    flush_servers,
     live_servers,
     publish,
     published_versions,
@@ -139,6 +141,33 @@ def test_flushall_changes_nothing_and_later_changes_arrive(live_digits):
             return during, await digits_status(running, live_digits.bearer())
 
     assert asyncio.run(run()) == (200, 404)
+
+
+def test_a_server_that_starts_after_a_flush_knows_every_revocation(live_digits):
+    live_digits.revoke(sessions={"ses_1": datetime.now(UTC) + timedelta(hours=1)})
+    live_digits.cache.flushall()
+    live_digits.grants()
+
+    async def run():
+        async with serving(live_digits) as running:
+            return [await digits_status(running, live_digits.bearer("usr_dev", session)) for session in ("ses_1", "s2")]
+
+    assert asyncio.run(run()) == [401, 200]
+
+
+def test_a_server_writes_its_log_away_when_asked(live_digits):
+    async def run():
+        async with serving(live_digits) as running:
+            assert await digits_status(running, live_digits.bearer()) == 200
+            assert live_digits.store.list_documents("prj_1/inference-log") == []
+            assert await asyncio.to_thread(flush_servers, live_digits.cache)
+            return live_digits.store.list_documents("prj_1/inference-log")
+
+    assert len(asyncio.run(run())) == 1
+
+
+def test_nobody_is_asked_to_write_where_nobody_lives(live_plane):
+    assert not flush_servers(live_plane.cache)
 
 
 def test_an_older_version_does_not_replace_a_later_one(live_plane):

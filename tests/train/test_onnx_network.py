@@ -34,7 +34,8 @@ def rows_and_answers(model: TabularNetwork, count: int) -> tuple[np.ndarray, np.
 def test_onnx_equals_torch(tmp_path: Path, hidden_sizes: list[int], count: int) -> None:
     model = network(hidden_sizes)
     write_network(weights_of(model), tmp_path / "model.onnx")
-    check_network(tmp_path / "model.onnx", *rows_and_answers(model, count))
+    rows, answers = rows_and_answers(model, count)
+    check_network(tmp_path / "model.onnx", {"input": rows}, answers)
 
 
 def test_a_network_that_differs_is_noticed(tmp_path: Path) -> None:
@@ -42,9 +43,9 @@ def test_a_network_that_differs_is_noticed(tmp_path: Path) -> None:
     write_network(weights_of(model), tmp_path / "model.onnx")
     rows, answers = rows_and_answers(model, 10)
     with pytest.raises(ExportDiffers, match="differs"):
-        check_network(tmp_path / "model.onnx", rows, answers + np.float32(1e-3))
+        check_network(tmp_path / "model.onnx", {"input": rows}, answers + np.float32(1e-3))
     with pytest.raises(ExportDiffers):
-        check_network(tmp_path / "model.onnx", rows, np.full_like(answers, np.nan))
+        check_network(tmp_path / "model.onnx", {"input": rows}, np.full_like(answers, np.nan))
 
 
 def test_the_file_is_what_the_registry_reads(tmp_path: Path) -> None:

@@ -2,22 +2,15 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from typing import Any
 
 import pytest
 
-from raymill.train.errors import InvalidHyperparameters, UnknownTrainer, UnsuitableDataset
-from raymill.train.trainers import check_parameters, check_table, get_trainer
+from raymill.train.errors import InvalidHyperparameters, UnknownTrainer
+from raymill.train.trainers import TRAINERS, Trainer, check_parameters, get_trainer
 
 TRAINER = get_trainer("tabular-classifier", "pytorch")
-
-
-def statistics(**columns: dict[str, Any]) -> dict[str, Any]:
-    return {name: {"nulls": 0, "non_finite": 0, "distinct": 3} | column for name, column in columns.items()}
-
-
-def columns(**types: str) -> list[dict[str, Any]]:
-    return [{"name": name, "type": type_} for name, type_ in types.items()]
 
 
 def test_defaults_are_filled_in() -> None:
@@ -50,27 +43,10 @@ def test_unknown_trainers_are_refused(name: str, framework: str) -> None:
         get_trainer(name, framework)
 
 
-@pytest.mark.parametrize(
-    ("types", "changed", "named"),
-    [
-        ({"a": "double", "y": "string"}, {"a": {"nulls": 2}}, "'a' has 2 empty"),
-        ({"a": "double", "y": "string"}, {"a": {"non_finite": 1}}, "'a' has NaN"),
-        ({"a": "string", "y": "string"}, {}, "'a' is of type string"),
-        ({"a": "double", "y": "string"}, {"y": {"nulls": 1}}, "'y' has 1 empty"),
-        ({"a": "double", "y": "string"}, {"y": {"distinct": 1}}, "'y' has only one"),
-        ({"a": "double", "y": "double"}, {"y": {"distinct": 90}}, "'y' has too many"),
-        ({"a": "double", "b": "int64"}, {}, "'y' is not in the dataset"),
-        ({"y": "string"}, {}, "no column beside"),
-    ],
-)
-def test_unsuitable_tables_are_refused(types: dict[str, str], changed: dict[str, Any], named: str) -> None:
-    known = statistics(**{name: changed.get(name, {}) for name in types})
-    with pytest.raises(UnsuitableDataset, match=named):
-        check_table("y", columns(**types), known, row_count=100)
-
-
-def test_a_suitable_table_passes() -> None:
-    check_table("y", columns(a="double", b="bool", y="string"), statistics(a={}, b={}, y={}), row_count=100)
+@pytest.mark.parametrize("trainer", TRAINERS.values(), ids=TRAINERS.keys())
+def test_every_trainer_is_there(trainer: Trainer) -> None:
+    module, _, function = trainer.entry.partition(":")
+    assert callable(getattr(import_module(module), function))
 
 
 def test_checking_a_job_loads_no_training_library() -> None:

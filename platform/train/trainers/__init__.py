@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InvalidHyperparameters, UnknownTrainer, UnsuitableDataset
+from ..errors import InvalidHyperparameters, UnknownTrainer
+from .columns import Task, check_table
 
 
-class TabularClassifierParameters(BaseModel):
-    """Hyperparameters of ``tabular-classifier``."""
+class TabularParameters(BaseModel):
+    """Hyperparameters of the tabular trainers."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,6 +30,7 @@ class Trainer:
     name: str
     framework: str
     parameters: type[BaseModel]
+    task: Task
     # "module:function", imported by the driver alone: training libraries are heavy.
     entry: str
 
@@ -39,14 +41,19 @@ TRAINERS = {
         Trainer(
             name="tabular-classifier",
             framework="pytorch",
-            parameters=TabularClassifierParameters,
+            parameters=TabularParameters,
+            task="classification",
             entry="raymill.train.trainers.tabular_classifier:train",
-        )
+        ),
+        Trainer(
+            name="tabular-regressor",
+            framework="pytorch",
+            parameters=TabularParameters,
+            task="regression",
+            entry="raymill.train.trainers.tabular_regressor:train",
+        ),
     ]
 }
-
-_MAX_CLASSES = 1000
-_NUMERIC = ("int", "uint", "float", "double", "halffloat", "bool")
 
 
 def get_trainer(name: str, framework: str) -> Trainer:
@@ -77,29 +84,4 @@ def check_parameters(trainer: Trainer, given: dict[str, Any]) -> BaseModel:
         raise InvalidHyperparameters(f"hyperparameters.{where}: {first['msg']}.") from error
 
 
-def check_table(target: str, columns: list[dict[str, Any]], statistics: dict[str, Any], row_count: int) -> None:
-    """Refuse a table that a tabular trainer cannot learn from, before any job starts.
-
-    Raises:
-        UnsuitableDataset: The message names the column.
-    """
-    names = [column["name"] for column in columns]
-    if target not in names:
-        raise UnsuitableDataset(f"The target column {target!r} is not in the dataset; its columns are {names}.")
-    if len(names) < 2:
-        raise UnsuitableDataset(f"The dataset has no column beside the target {target!r}.")
-    for column in columns:
-        name = column["name"]
-        if statistics[name]["nulls"]:
-            raise UnsuitableDataset(
-                f"The column {name!r} has {statistics[name]['nulls']} empty cells; fill or drop them."
-            )
-        if statistics[name].get("non_finite") and name != target:
-            raise UnsuitableDataset(f"The column {name!r} has NaN or infinities; replace or drop them.")
-        if name != target and not column["type"].startswith(_NUMERIC):
-            raise UnsuitableDataset(f"The column {name!r} is of type {column['type']}; features must be numbers.")
-    classes = statistics[target].get("distinct")
-    if classes is None or classes > _MAX_CLASSES or classes > row_count // 2:
-        raise UnsuitableDataset(f"The target column {target!r} has too many distinct values to be classes.")
-    if classes < 2:
-        raise UnsuitableDataset(f"The target column {target!r} has only one value; there is nothing to learn.")
+__all__ = ["TRAINERS", "TabularParameters", "Trainer", "check_parameters", "check_table", "get_trainer"]

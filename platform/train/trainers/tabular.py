@@ -1,7 +1,6 @@
-"""From an Arrow table to numbers: features, classes, and the rows that are held out."""
+"""From an Arrow table to what a network learns: encoded features, targets, and the rows that are held out."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -9,29 +8,34 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Label = str | int | float | bool
+from .columns import ColumnFacts, Task, plan_columns
+from .objectives import Classification, Objective, Regression, classes_of
+from .split import held_out_count, shuffled_rows
+from .tabular_encoder import TableEncoder, number_column
 
-
-class UnsuitableTable(ValueError):
-    """Raised when the table cannot be learned from; the message names the column."""
+_SAMPLED_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class TabularProblem:
-    """A classification of rows of numbers.
+    """A table to learn from.
 
     Attributes:
-        columns: Names of the features, in their order.
-        labels: The classes, sorted; a target is an index into them.
+        sample: Raw rows of the first examples.
+        encoder: From raw columns to features.
+        objective: What is predicted.
+        left_out: Columns that are not learned from, and why.
         features: float32, one row per example.
-        targets: int64, one per example.
+        targets: What the objective compares with, one per example.
         held_out: Whether the example is for validation only.
     """
 
-    columns: list[str]
-    labels: list[Label]
+    sample: pa.Table
+    encoder: TableEncoder
+    objective: Objective
+    left_out: dict[str, str]
     features: npt.NDArray[np.float32]
-    targets: npt.NDArray[np.int64]
+    targets: npt.NDArray[Any]
     held_out: npt.NDArray[np.bool_]
 
     def shards(self, count: int) -> list[pa.Table]:
@@ -48,49 +52,58 @@ class TabularProblem:
         return seen.mean(axis=0).astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32)
 
 
-def read_problem(table: pa.Table, *, target: str, held_out_share: float, seed: int) -> TabularProblem:
+def read_problem(table: pa.Table, *, target: str, held_out_share: float, seed: int, task: Task) -> TabularProblem:
     """Read a table, in an order that the seed decides, and hold a share of its rows out.
 
     Raises:
-        UnsuitableTable: If a column is missing, not a number, or has gaps.
+        UnsuitableDataset: If it cannot be learned from; names the column.
     """
-    if target not in table.column_names:
-        raise UnsuitableTable(f"The target column {target!r} is not in the dataset.")
-    order = np.random.default_rng(seed).permutation(table.num_rows)
-    shuffled = table.take(order)
-    columns = [name for name in table.column_names if name != target]
-    labels, targets = _classes(shuffled[target], target)
-    held_out = np.zeros(table.num_rows, dtype=np.bool_)
-    held_out[: max(1, round(table.num_rows * held_out_share))] = True
-    if held_out.all():
-        raise UnsuitableTable(f"The dataset has {table.num_rows} rows; that is too few to hold some out.")
-    features = np.stack([_numbers(shuffled[name], name) for name in columns], axis=1)
-    return TabularProblem(columns, labels, np.ascontiguousarray(features), targets, held_out)
+    rows = table.num_rows
+    plan = plan_columns(target, facts_of(table), row_count=rows, task=task)
+    shuffled = table.take(shuffled_rows(rows, seed=seed))
+    held_out = np.zeros(rows, dtype=np.bool_)
+    held_out[: held_out_count(rows, held_out_share)] = True
+    encoder = TableEncoder.fit(shuffled.filter(pa.array(~held_out)), plan)
+    objective, targets = _objective(shuffled[target], target, held_out, task)
+    return TabularProblem(
+        # Copied: a slice would keep the whole table in memory.
+        sample=shuffled.take(np.arange(min(rows, _SAMPLED_ROWS))),
+        encoder=encoder,
+        objective=objective,
+        left_out=plan.left_out,
+        features=encoder.encode(shuffled),
+        targets=targets,
+        held_out=held_out,
+    )
 
 
-def _numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.float32]:
-    kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise UnsuitableTable(f"The column {name!r} is of type {kind}; features must be numbers.")
-    # A cast that checks would refuse integers beyond 2**24; rounding those is what float32 is for.
-    numbers: npt.NDArray[np.float32] = pc.cast(column, pa.float32(), safe=False).to_numpy()
-    if not np.isfinite(numbers).all():
-        raise UnsuitableTable(f"The column {name!r} has empty cells, NaN or infinities; fill or drop them.")
-    return numbers
+def facts_of(table: pa.Table) -> list[ColumnFacts]:
+    """Return what the plan asks of each column."""
+    return [_facts(name, table[name]) for name in table.column_names]
 
 
-def _classes(column: pa.ChunkedArray, name: str) -> tuple[list[Label], npt.NDArray[np.int64]]:
-    if column.null_count:
-        raise UnsuitableTable(f"The target column {name!r} has {column.null_count} empty cells; fill or drop them.")
+def _facts(name: str, column: pa.ChunkedArray) -> ColumnFacts:
+    known = {"count": len(column) - column.null_count, "nulls": column.null_count}
+    figures = ColumnFacts(name, str(column.type), distinct=None, **known)
+    if figures.role is None:
+        return figures
     plain = pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    values = plain.combine_chunks()
-    classes = values.unique()
-    classes = classes.take(pc.sort_indices(classes))
-    targets: npt.NDArray[np.int64] = pc.index_in(values, value_set=classes).to_numpy().astype(np.int64)
-    return [_label(value) for value in classes.to_pylist()], targets
+    distinct = pc.count_distinct(plain, mode="only_valid").as_py()
+    if not pa.types.is_integer(plain.type):
+        return ColumnFacts(name, figures.type, distinct=distinct, **known)
+    extremes = pc.min_max(plain)
+    return ColumnFacts(
+        name, figures.type, distinct=distinct, low=extremes["min"].as_py(), high=extremes["max"].as_py(), **known
+    )
 
 
-def _label(value: Any) -> Label:
-    if isinstance(value, str | int | float | bool):
-        return value
-    return str(int(value)) if isinstance(value, Decimal) and value == value.to_integral_value() else str(value)
+def _objective(
+    column: pa.ChunkedArray, name: str, held_out: npt.NDArray[np.bool_], task: Task
+) -> tuple[Objective, npt.NDArray[Any]]:
+    if task == "classification":
+        labels, targets = classes_of(column)
+        return Classification(labels), targets
+    numbers = number_column(column, name).astype(np.float64)
+    seen = numbers[~held_out]
+    regression = Regression(mean=float(seen.mean()), deviation=float(seen.std()) or 1.0)
+    return regression, ((numbers - regression.mean) / regression.deviation).astype(np.float32)

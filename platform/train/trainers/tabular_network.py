@@ -1,4 +1,4 @@
-"""The network of ``tabular-classifier``: raw features in, one score per class out."""
+"""The network of the tabular trainers: encoded features in, one score per class or the only number out."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from torch import nn
 class TabularNetwork(nn.Module):
     """A multilayer perceptron that scales its own input.
 
-    Raw features of shape [rows, features] go in, logits of shape [rows, classes] come out.
+    Features of shape [rows, features] go in, scores of shape [rows, outputs] come out.
     """
 
     mean: torch.Tensor
@@ -22,19 +22,19 @@ class TabularNetwork(nn.Module):
         mean: npt.NDArray[np.float32],
         deviation: npt.NDArray[np.float32],
         hidden_sizes: list[int],
-        classes: int,
+        outputs: int,
     ) -> None:
         super().__init__()
         # Copied: arrays that came through Ray's object store cannot be written to.
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("deviation", torch.tensor(deviation))
-        sizes = [len(mean), *hidden_sizes, classes]
+        sizes = [len(mean), *hidden_sizes, outputs]
         self.layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(sizes))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits."""
+        """Return the scores."""
         activation = (features - self.mean) / self.deviation
         for layer in self.layers[:-1]:
             activation = torch.relu(layer(activation))
-        logits: torch.Tensor = self.layers[-1](activation)
-        return logits
+        scores: torch.Tensor = self.layers[-1](activation)
+        return scores

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -14,9 +14,33 @@ from ..schemas import ResourceRequirements
 Report = Callable[[int, dict[str, float]], None]
 
 
+class Checkpoints(Protocol):
+    """Where a trainer keeps the state that it can go on from; it must pickle, and only the first worker uses it."""
+
+    def last(self) -> bytes | None:
+        """Return the newest state that was kept, by this process or an earlier one."""
+
+    def offer(self, epoch: int, state: Callable[[], bytes]) -> None:
+        """Keep the state after an epoch, if it is time to; returns before it is stored."""
+
+
+class NoCheckpoints:
+    """Keeps nothing, for a training that nobody resumes."""
+
+    def last(self) -> bytes | None:
+        """Return nothing."""
+        return None
+
+    def offer(self, epoch: int, state: Callable[[], bytes]) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True)
 class TrainingTask:
-    """One training: the table, the trainer's own parameters, and a folder for what it writes."""
+    """One training: the table, the trainer's own parameters, and a folder for what it writes.
+
+    ``max_restarts`` says how often a worker that dies is replaced.
+    """
 
     name: str
     table: pa.Table
@@ -24,6 +48,8 @@ class TrainingTask:
     resources: ResourceRequirements
     folder: Path
     report: Report
+    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
+    max_restarts: int = 0
 
 
 @dataclass(frozen=True)

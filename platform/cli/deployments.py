@@ -1,0 +1,67 @@
+"""`raymill deploy` and `raymill deployments`: what is served."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..kernel.settings import Settings
+from ..sdk import Client
+from ..sdk.deployments import Deployment
+from ..sdk.errors import Conflict
+
+READY_WITHIN_S = 30.0
+# Wider than most terminals: an endpoint is there to be copied, and must not be cut.
+_WIDTH = 240
+
+app = typer.Typer(no_args_is_help=True, help="Look at deployments.")
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+@app.command("list")
+def list_deployments(
+    project: Annotated[str | None, typer.Option(help="Only those of this project.")] = None,
+) -> None:
+    """List deployments with their endpoints."""
+    with Client.from_home(Settings().home) as client:
+        project_id = client.projects.from_name(project).id if project else None
+        table = Table("name", "environment", "status", "endpoint")
+        for found in client.deployments.list(project_id=project_id):
+            table.add_row(found.name, found.environment, found.status, found.endpoint)
+    Console(width=_WIDTH, soft_wrap=True).print(table)
+
+
+def deploy(
+    model: Annotated[str, typer.Argument(help="Name or id of the model.")],
+    project: Annotated[str, typer.Option(help="The project that the model belongs to.")],
+    name: Annotated[str | None, typer.Option(help="Name of the endpoint; the model's unless given.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Number of the version; the newest unless given.")] = None,
+) -> None:
+    """Serve a model, or another version of it."""
+    with Client.from_home(Settings().home) as client:
+        project_id = client.projects.from_name(project).id
+        deployment = deploy_version(client, project_id=project_id, name=name or model, model=model, version=version)
+    typer.echo(f"{deployment.name} is {deployment.status} on {deployment.replicas} replica(s):")
+    typer.echo(f"{deployment.endpoint}/predict")
+
+
+def deploy_version(client: Client, *, project_id: str, name: str, model: str, version: int | None = None) -> Deployment:
+    """Serve a model version, by a new deployment or a new revision of the one that has the name, and wait.
+
+    Raises:
+        RaymillError: If the platform refuses, or it is not ready in time.
+    """
+    try:
+        deployment = client.deployments.deploy(project_id=project_id, name=name, model=model, version=version)
+    except Conflict:
+        deployments = client.deployments.list(project_id=project_id)
+        same = [found for found in deployments if (found.name, found.environment) == (name, "production")]
+        if not same:
+            raise
+        deployment = client.deployments.update(same[0].id, version=version)
+    return client.deployments.wait_until_ready(deployment.id, timeout_s=READY_WITHIN_S)
