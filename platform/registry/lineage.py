@@ -46,22 +46,11 @@ def lineages(session: Session, kind: str, ids: Sequence[str]) -> dict[str, list[
     return found
 
 
-def forget_versions(session: Session, version_ids: Sequence[str]) -> None:
-    """Remove the edges of model versions that are being deleted."""
-    session.execute(
-        delete(LineageEdge).where(
-            or_(
-                and_(
-                    col(LineageEdge.source_kind) == LineageKind.MODEL_VERSION,
-                    col(LineageEdge.source_id).in_(version_ids),
-                ),
-                and_(
-                    col(LineageEdge.target_kind) == LineageKind.MODEL_VERSION,
-                    col(LineageEdge.target_id).in_(version_ids),
-                ),
-            )
-        )
-    )
+def forget(session: Session, kind: LineageKind, ids: Sequence[str]) -> None:
+    """Remove the edges of things of one kind that are being deleted."""
+    begins = and_(col(LineageEdge.source_kind) == kind, col(LineageEdge.source_id).in_(ids))
+    ends = and_(col(LineageEdge.target_kind) == kind, col(LineageEdge.target_id).in_(ids))
+    session.execute(delete(LineageEdge).where(or_(begins, ends)))
 
 
 def _upwards(kind: str, ids: Sequence[str]) -> Any:

@@ -16,7 +16,16 @@ from ..projects.service import authorize, visible
 from . import lineage, pins
 from .errors import ModelInUse, ModelNameTaken, ModelNotFound
 from .models import Artifact, ModelVersion, RegisteredModel
-from .schemas import ArtifactRead, ArtifactType, Framework, ModelCreate, ModelRead, ModelUpdate, VersionStatus
+from .schemas import (
+    ArtifactRead,
+    ArtifactType,
+    Framework,
+    LineageKind,
+    ModelCreate,
+    ModelRead,
+    ModelUpdate,
+    VersionStatus,
+)
 
 
 def create_model(session: Session, *, principal: Principal, data: ModelCreate) -> RegisteredModel:
@@ -128,7 +137,7 @@ def delete_model(session: Session, model: RegisteredModel) -> None:
     statement = select(ModelVersion.id).where(ModelVersion.model_id == model.id).with_for_update()
     version_ids = list(session.exec(statement))
     pins.check_unpinned(session, version_ids)
-    lineage.forget_versions(session, version_ids)
+    lineage.forget(session, LineageKind.MODEL_VERSION, version_ids)
     with unless_refused(
         session,
         ModelInUse(f"The model {model.name!r} is still used by a deployment or a training job; delete that first."),

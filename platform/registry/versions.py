@@ -236,6 +236,17 @@ def mark_failed(session: Session, *, version_id: str, error: str) -> ModelVersio
     return version
 
 
+def fail_drafts_of(session: Session, *, model_id: str, kind: str, source_id: str, error: str) -> None:
+    """Give up the drafts of a model that something began to make and will not finish."""
+    drafts = select(ModelVersion).where(
+        ModelVersion.model_id == model_id,
+        ModelVersion.status == VersionStatus.DRAFT,
+        col(ModelVersion.source).contains({"kind": kind, "id": source_id}),
+    )
+    for draft in session.exec(drafts.with_for_update()):
+        mark_failed(session, version_id=draft.id, error=error)
+
+
 def delete_version(session: Session, version: ModelVersion) -> None:
     """Remove a version with its artifacts and lineage; the blobs stay, for others may share their content.
 
@@ -245,7 +256,7 @@ def delete_version(session: Session, version: ModelVersion) -> None:
     """
     _lock(session, version.id)
     pins.check_unpinned(session, [version.id])
-    lineage.forget_versions(session, [version.id])
+    lineage.forget(session, LineageKind.MODEL_VERSION, [version.id])
     with unless_refused(
         session, ModelInUse(f"Version {version.version} is still used by a deployment or a training job.")
     ):

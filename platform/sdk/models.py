@@ -149,12 +149,14 @@ class Models:
         """Make a draft ready; nothing in it changes any more."""
         given = {"signature": signature, "metrics": metrics}
         body = {key: value for key, value in given.items() if value is not None}
-        answer = self._transport.document("POST", f"{_version(model_id, version)}/complete", json=body)
+        answer = self._transport.document("POST", f"{_version(model_id, version)}/complete", json=body, repeatable=True)
         return ModelVersion.model_validate(answer)
 
     def fail_version(self, model_id: str, version: int, *, error: str) -> ModelVersion:
         """Give up a draft, saying why."""
-        answer = self._transport.document("POST", f"{_version(model_id, version)}/fail", json={"error": error})
+        answer = self._transport.document(
+            "POST", f"{_version(model_id, version)}/fail", json={"error": error}, repeatable=True
+        )
         return ModelVersion.model_validate(answer)
 
     def import_onnx(self, model_id: str, content: Path | bytes, *, filename: str | None = None) -> ModelVersion:

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from .documents import Document
-from .errors import WaitTimeout
+from .errors import NotFound, WaitTimeout
 from .transport import Transport
 
 _PATH = "/api/v1/training-jobs"
@@ -30,17 +32,22 @@ class JobError(Document):
 
 
 class TrainingJob(Document):
-    """A training job; ``logs`` holds its last lines."""
+    """A training job.
+
+    ``message`` says what a pending job waits for, ``attempt`` counts its restarts, ``logs`` holds its last lines.
+    """
 
     id: str
     project_id: str
     name: str
     status: str
+    message: str | None = None
+    attempt: int = 0
     config: dict[str, Any]
     progress: Progress
     metrics: dict[str, Any]
     logs: list[str]
-    model_id: str
+    model_id: str | None
     model_version_id: str | None
     error: JobError | None
     created_at: datetime
@@ -70,6 +77,7 @@ class TrainingJobs:
         trainer: str = "tabular-classifier",
         framework: str = "pytorch",
         resources: dict[str, float] | None = None,
+        restart: dict[str, Any] | None = None,
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> TrainingJob:
@@ -84,6 +92,7 @@ class TrainingJobs:
             trainer: Name of the trainer.
             framework: Framework of the trainer.
             resources: ``num_workers``, ``cpus_per_worker`` and ``gpus_per_worker``.
+            restart: ``on_loss``, "fail" or "resume" when the cluster or the job's node is lost, and ``max_restarts``.
             name: Name of the job.
             idempotency_key: Made anew unless given; one key starts one job.
         """
@@ -96,6 +105,7 @@ class TrainingJobs:
             "model": {"name": model},
             "hyperparameters": hyperparameters,
             "resources": resources or {},
+            "restart": restart or {},
         }
         once = idempotency_key or str(uuid4())
         return TrainingJob.model_validate(self._transport.document("POST", _PATH, json=body, once=once))
@@ -160,3 +170,14 @@ class TrainingJobs:
         """Say what the caller's own job has made; for the program that runs inside the job."""
         body = {"model_version_id": model_version_id, "metrics": metrics}
         self._transport.request("POST", f"{_PATH}/{job_id}/result", json=body, once=f"{job_id}-result")
+
+    def put_checkpoint(self, job_id: str, content: bytes, *, epoch: int) -> None:
+        """Keep a state that the caller's own job can go on from; for the program that runs inside the job."""
+        self._transport.request("PUT", f"{_PATH}/{job_id}/checkpoint", params={"epoch": epoch}, content=content)
+
+    def fetch_checkpoint(self, job_id: str, target: Path) -> bool:
+        """Copy a job's newest checkpoint into a file, and tell whether there is one."""
+        with suppress(NotFound):
+            self._transport.download(f"{_PATH}/{job_id}/checkpoint", target)
+            return True
+        return False

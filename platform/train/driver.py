@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from ..sdk import Client, ExternalServiceError, RaymillError, TrainingJob
-from .schemas import ResourceRequirements
+from ..sdk import Client, ExternalServiceError, NotFound, RaymillError, Retries, TrainingJob
+from .checkpoint_writer import CheckpointWriter
+from .schemas import ResourceRequirements, RestartPolicy
 from .trainers import Trainer, check_parameters, get_trainer
 from .trainers.task import TrainedModel, TrainingTask, say
+
+# A job may start before the platform that it reports to is up again; together these pauses last about a minute.
+_PATIENT = Retries(attempts=12, first_pause_s=0.3)
+_START_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,54 @@ class DriverEnvironment:
 
 
 @cache
-def platform() -> Client:
+def platform(retries: Retries = _PATIENT) -> Client:
     """Return this process' client of the platform."""
     environment = DriverEnvironment.read()
     # Ray Train turns the root logger to INFO, and httpx would write a line for each call.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return Client(environment.api_url, api_key=environment.api_key, request_id=environment.request_id or None)
+    return Client(
+        environment.api_url, api_key=environment.api_key, request_id=environment.request_id or None, retries=retries
+    )
 
 
 def report_epoch(job_id: str, total_epochs: int, epoch: int, metrics: dict[str, float]) -> None:
     """Tell the platform how far the job is; one that does not answer for a while does not end the training."""
+    jobs = platform(Retries()).training_jobs
     try:
-        platform().training_jobs.report_progress(job_id, epoch=epoch, total_epochs=total_epochs, metrics=metrics)
+        jobs.report_progress(job_id, epoch=epoch, total_epochs=total_epochs, metrics=metrics)
     except ExternalServiceError as error:
         say(f"epoch {epoch} was not reported: {error}")
+
+
+@dataclass(frozen=True)
+class PlatformCheckpoints:
+    """The checkpoints of one job, kept with the platform; any node and any cluster finds them there."""
+
+    job_id: str
+
+    def last(self) -> bytes | None:
+        """Return the newest state that the platform has."""
+        with TemporaryDirectory(prefix="raymill-checkpoint-") as folder:
+            path = Path(folder) / "state"
+            found = platform().training_jobs.fetch_checkpoint(self.job_id, path)
+            return path.read_bytes() if found else None
+
+    def offer(self, epoch: int, state: Callable[[], bytes]) -> None:
+        """Keep the state after an epoch, if it is time to."""
+        checkpoint_writer(self.job_id).offer(epoch, state)
+
+
+@cache
+def checkpoint_writer(job_id: str) -> CheckpointWriter:
+    """Return this process' writer of a job's checkpoints."""
+
+    def upload(epoch: int, content: bytes) -> None:
+        try:
+            platform(Retries()).training_jobs.put_checkpoint(job_id, content, epoch=epoch)
+        except RaymillError as error:
+            say(f"the checkpoint of epoch {epoch} was not kept: {error}")
+
+    return CheckpointWriter(upload)
 
 
 def run(job_id: str, folder: Path) -> None:
@@ -69,7 +109,7 @@ def run(job_id: str, folder: Path) -> None:
         RaymillError: If the platform refuses or does not answer.
     """
     client = platform()
-    job = client.training_jobs.get(job_id)
+    job = _own_job(client, job_id)
     trainer = get_trainer(job.config["trainer"], job.config["framework"])
     parameters: Any = check_parameters(trainer, job.config["hyperparameters"])
     task = TrainingTask(
@@ -79,6 +119,8 @@ def run(job_id: str, folder: Path) -> None:
         resources=ResourceRequirements.model_validate(job.config["resources"]),
         folder=folder,
         report=partial(report_epoch, job_id, parameters.epochs),
+        checkpoints=PlatformCheckpoints(job_id),
+        max_restarts=RestartPolicy.of(job.config).max_restarts,
     )
     trained = _entry(trainer)(task)
     version_id = _register(client, job, trained)
@@ -100,6 +142,18 @@ def main() -> int:
     return 0
 
 
+def _own_job(client: Client, job_id: str) -> TrainingJob:
+    """Read the job; while the platform is coming up, another of its apps may answer that there is no such path."""
+    deadline = time.monotonic() + _START_PATIENCE_S
+    while True:
+        try:
+            return client.training_jobs.get(job_id)
+        except NotFound:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+
+
 def _fetch_table(client: Client, dataset: dict[str, Any], folder: Path) -> pa.Table:
     path = folder / "dataset.parquet"
     client.datasets.download(dataset["id"], dataset["version"], path)
@@ -114,9 +168,11 @@ def _entry(trainer: Trainer) -> Callable[[TrainingTask], TrainedModel]:
 
 
 def _register(client: Client, job: TrainingJob, trained: TrainedModel) -> str:
-    models = client.models
+    models, model_id = client.models, job.model_id
+    if model_id is None:
+        raise ValueError(f"The job {job.id} has no model to register a version of.")
     draft = models.create_version(
-        job.model_id,
+        model_id,
         signature=trained.signature,
         metrics=trained.metrics,
         source={"kind": "training_job", "id": job.id},
@@ -128,7 +184,7 @@ def _register(client: Client, job: TrainingJob, trained: TrainedModel) -> str:
     except RaymillError as error:
         models.fail_version(draft.model_id, draft.version, error=str(error))
         raise
-    say(f"model {job.model_id} version {ready.version} is ready")
+    say(f"model {model_id} version {ready.version} is ready")
     return ready.id
 
 

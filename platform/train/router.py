@@ -1,18 +1,33 @@
 """Routes of training jobs."""
 
-from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+from typing import Annotated
 
-from ..auth.deps import CurrentPrincipal, OncePerKey
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from starlette.concurrency import run_in_threadpool
+
+from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey
 from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
+from ..kernel.disk import require_room
+from ..kernel.downloads import blob_answer
 from ..kernel.pagination import Page
-from . import service
-from .schemas import JobStatus, ProgressReport, ResultReport, TrainingConfig, TrainingJobRead, TrainingStatus
+from ..kernel.uploads import spooled
+from . import checkpoints, service
+from .schemas import (
+    CheckpointRead,
+    JobStatus,
+    ProgressReport,
+    ResultReport,
+    TrainingConfig,
+    TrainingJobRead,
+    TrainingStatus,
+)
 
 router = APIRouter(prefix="/training-jobs", tags=["train"])
 
 _READ, _WRITE = Permission.JOB_READ, Permission.JOB_WRITE
+_BINARY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
 @router.post("", status_code=202)
@@ -20,6 +35,7 @@ def start_training(
     config: TrainingConfig, session: DbSession, principal: CurrentPrincipal, key: OncePerKey, resources: AppResources
 ) -> TrainingJobRead:
     """Queue a training job."""
+    require_room(resources.settings.home)
 
     def start() -> TrainingJobRead:
         cluster = resources.settings.ray
@@ -84,3 +100,35 @@ def report_progress(job_id: str, report: ProgressReport, session: DbSession, pri
 def report_result(job_id: str, report: ResultReport, session: DbSession, principal: CurrentPrincipal) -> None:
     """Take what the job says at its end."""
     service.report_result(session, principal=principal, job_id=job_id, report=report)
+
+
+@router.put("/{job_id}/checkpoint", openapi_extra=_BINARY)
+async def put_checkpoint(
+    job_id: str,
+    epoch: Annotated[int, Query(ge=0)],
+    request: Request,
+    principal: DetachedPrincipal,
+    resources: AppResources,
+) -> CheckpointRead:
+    """Store the body as the state that the running job can go on from, in place of the former one."""
+    job = await run_in_threadpool(service.authorize_report, resources, principal, job_id)
+    scratch, limit = resources.settings.home / "tmp", resources.settings.http.max_upload_bytes
+    async with spooled(request.stream(), folder=scratch, limit_bytes=limit) as upload:
+        return await run_in_threadpool(checkpoints.store, resources, job=job, upload=upload, epoch=epoch)
+
+
+@router.head("/{job_id}/checkpoint", include_in_schema=False)
+@router.get("/{job_id}/checkpoint", response_class=Response)
+def get_checkpoint(
+    job_id: str, request: Request, session: DbSession, principal: CurrentPrincipal, resources: AppResources
+) -> Response:
+    """Send the newest checkpoint of a job, whole or one range of it."""
+    job = service.get_job(session, principal=principal, job_id=job_id, permission=_READ)
+    checkpoint = checkpoints.get_checkpoint(session, job)
+    return blob_answer(
+        resources.store,
+        checkpoints.blob_of(checkpoint),
+        method=request.method,
+        headers=request.headers,
+        filename=f"{job.id}-{checkpoint.epoch}.checkpoint",
+    )

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
@@ -23,9 +23,13 @@ class FailureType(StrEnum):
     """Why a job failed."""
 
     DRIVER_FAILED = "DRIVER_FAILED"
+    DRIVER_KILLED = "DRIVER_KILLED"
+    ENVIRONMENT_FAILED = "ENVIRONMENT_FAILED"
+    NOT_STARTED = "NOT_STARTED"
     NO_RESULT = "NO_RESULT"
     STOPPED = "STOPPED"
     LOST_CLUSTER = "LOST_CLUSTER"
+    LOST_NODE = "LOST_NODE"
     LOST_JOB = "LOST_JOB"
 
 
@@ -56,6 +60,48 @@ class ResourceRequirements(BaseModel):
     gpus_per_worker: float = Field(0.0, ge=0, le=64)
 
 
+class RestartPolicy(BaseModel):
+    """What happens when machines are lost under a job.
+
+    When one of several workers dies, all start again from the last checkpoint. When the whole cluster is lost, or the
+    node that ran the job's driver, the job fails, or resumes from its last checkpoint if ``on_loss`` says so. Each of
+    these happens ``max_restarts`` times at most.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    on_loss: Literal["fail", "resume"] = "fail"
+    max_restarts: int = Field(3, ge=0, le=100)
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> "RestartPolicy":
+        """Read the policy of a job's configuration."""
+        return cls.model_validate(config.get("restart", {}))
+
+
+class EntrypointResources(BaseModel):
+    """What the entrypoint of a submitted program takes of the cluster, by Ray's own names."""
+
+    entrypoint_num_cpus: float = Field(0.0, ge=0, le=256)
+    entrypoint_num_gpus: float = Field(0.0, ge=0, le=64)
+    entrypoint_memory: int | None = Field(None, ge=0)
+    entrypoint_resources: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
+class SubmittedProgram(BaseModel):
+    """A user's own command as a job; this is the ``config`` of such a job.
+
+    ``packages`` maps the ``gcs://`` URIs that the runtime environment names to their place in the object store.
+    """
+
+    entrypoint: str
+    runtime_env: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    resources: EntrypointResources = EntrypointResources()
+    restart: RestartPolicy = RestartPolicy()
+
+
 class TrainingConfig(BaseModel):
     """A job to be started."""
 
@@ -69,6 +115,7 @@ class TrainingConfig(BaseModel):
     model: ModelReference
     hyperparameters: dict[str, Any] = {}
     resources: ResourceRequirements = ResourceRequirements()
+    restart: RestartPolicy = RestartPolicy()
 
 
 class TrainingProgress(BaseModel):
@@ -87,13 +134,19 @@ class TrainingError(BaseModel):
 
 
 class TrainingJobRead(BaseModel):
-    """A job; ``logs`` are its last lines."""
+    """A job.
+
+    ``message`` says what a pending job waits for, ``attempt`` counts its restarts, ``logs`` are its last lines.
+    """
 
     id: str
     project_id: str
     name: str
+    submission_id: str | None = None
     status: JobStatus
-    model_id: str
+    message: str | None = None
+    attempt: int = 0
+    model_id: str | None
     config: dict[str, Any]
     progress: TrainingProgress
     metrics: dict[str, float]
@@ -111,8 +164,19 @@ class TrainingStatus(BaseModel):
 
     id: str
     status: JobStatus
+    message: str | None = None
     progress: TrainingProgress
     error: TrainingError | None
+
+
+class CheckpointRead(BaseModel):
+    """The newest checkpoint of a job."""
+
+    job_id: str
+    epoch: int
+    sha256: str
+    size_bytes: int
+    stored_at: datetime
 
 
 class ProgressReport(BaseModel):
@@ -128,3 +192,33 @@ class ResultReport(BaseModel):
 
     model_version_id: str
     metrics: dict[str, FiniteFloat] = {}
+
+
+class ProgramCreate(BaseModel):
+    """A command to be run as a job, in the fields of Ray's own job submission."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entrypoint: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=65_536)]
+    submission_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] | None = None
+    runtime_env: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
+    # A program without a share of a CPU would run on the head node, beside the cluster's own processes.
+    entrypoint_num_cpus: float | None = Field(None, gt=0, le=256)
+    entrypoint_num_gpus: float | None = Field(None, ge=0, le=64)
+    entrypoint_memory: int | None = Field(None, ge=0)
+    entrypoint_resources: dict[str, Annotated[float, Field(ge=0)]] | None = None
+
+
+class ProgramRead(BaseModel):
+    """A job as a program: what was submitted, and how far it is; the values of its variables are hidden."""
+
+    submission_id: str
+    status: JobStatus
+    entrypoint: str
+    runtime_env: dict[str, Any]
+    metadata: dict[str, str]
+    message: str | None
+    error: TrainingError | None
+    started_at: datetime | None
+    completed_at: datetime | None

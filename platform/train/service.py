@@ -1,8 +1,11 @@
 """The rules of training jobs."""
 
+from typing import Any
+
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from ..auth import keys
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..data import service as data
@@ -10,18 +13,22 @@ from ..data.errors import DatasetNotFound
 from ..kernel.clock import utc_now
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.resources import Resources
 from ..kernel.settings import RaySettings
 from ..kernel.telemetry import current_request_id
 from ..projects.service import authorize, authorize_owned, visible
 from ..registry import lineage, versions
 from ..registry import service as registry
 from ..registry.errors import VersionNotFound
-from ..registry.schemas import Framework
+from ..registry.schemas import Framework, LineageKind
 from ..tracking import service as tracking
 from ..tracking.schemas import RunStatus
+from . import checkpoints
 from .capacity import check_resources
+from .environments import shown_config
 from .errors import JobEnded, JobNotEnded, JobNotFound, NotThisJob
 from .models import JobLog, TrainingJob
+from .programs import is_submitted
 from .schemas import (
     JobStatus,
     ProgressReport,
@@ -36,6 +43,7 @@ from .trainers import check_parameters, check_table, get_trainer
 
 ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 _LAST_LINES = 200
+_QUEUED = "The job waits in the queue until others have ended."
 
 
 def start_training(
@@ -58,7 +66,11 @@ def start_training(
     version = data.get_version(session, dataset.id, config.dataset.version)
     described = data.describe_version(version).model_dump(by_alias=True)
     check_table(
-        parameters["target"], described["schema"]["columns"], described["statistics"]["columns"], version.row_count
+        parameters["target"],
+        described["schema"]["columns"],
+        described["statistics"]["columns"],
+        version.row_count,
+        trainer.task,
     )
     model = registry.ensure_model(
         session,
@@ -143,28 +155,51 @@ def stop_training(session: Session, job: TrainingJob) -> TrainingJob:
         raise JobEnded(f"The job has ended: it is {job.status}.")
     job.cancel_requested = True
     session.add(job)
-    if job.status == JobStatus.PENDING:
+    if job.status == JobStatus.PENDING and job.cluster_id is None:
         end_job(session, job, status=JobStatus.CANCELLED)
     return job
 
 
 def end_job(session: Session, job: TrainingJob, *, status: JobStatus, error: TrainingError | None = None) -> None:
-    """Write down how a job ended, and end its run with it."""
+    """Write down how a job ended; its run ends and its keys die with it, and nothing half-made stays open."""
     job.status = status
+    job.message = None
     job.error = error.model_dump() if error else None
     job.completed_at = utc_now()
     session.add(job)
+    keys.revoke_job_keys(session, job.id)
+    give_up_drafts(session, job)
+    if status is not JobStatus.FAILED:
+        checkpoints.drop(session, job.id)
     tracking.finish_run(session, job.run_id, RunStatus(status))
 
 
+def give_up_drafts(session: Session, job: TrainingJob) -> None:
+    """Give up the model versions that the job began to register and will not finish."""
+    if job.model_id is not None:
+        reason = f"The training job {job.id} ended before the version was complete."
+        versions.fail_drafts_of(
+            session, model_id=job.model_id, kind=LineageKind.TRAINING_JOB, source_id=job.id, error=reason
+        )
+
+
 def delete_job(session: Session, job: TrainingJob) -> None:
-    """Remove a job that has ended, with its log.
+    """Remove a job that has ended, with its log and checkpoint; what it made stays linked to what it was made from.
 
     Raises:
         JobNotEnded: If it has not.
     """
     if job.status not in ENDED:
         raise JobNotEnded(f"The job is {job.status}; cancel it first.")
+    checkpoints.drop(session, job.id)
+    lineage.forget(session, LineageKind.TRAINING_JOB, [job.id])
+    if job.dataset_version_id is not None and job.model_version_id is not None:
+        lineage.link(
+            session,
+            project_id=job.project_id,
+            source=(LineageKind.DATASET_VERSION, job.dataset_version_id),
+            target=(LineageKind.MODEL_VERSION, job.model_version_id),
+        )
     session.delete(job)
 
 
@@ -174,7 +209,7 @@ def report_progress(session: Session, *, principal: Principal, job_id: str, repo
     Raises:
         NotThisJob: If somebody else says it.
     """
-    job = _own_job(session, principal, job_id)
+    job = own_job(session, principal, job_id)
     if report.epoch <= job.progress["epoch"]:
         return
     job.progress = TrainingProgress(
@@ -194,12 +229,14 @@ def report_result(session: Session, *, principal: Principal, job_id: str, report
         NotThisJob: If somebody else says it.
         VersionNotFound: If the version is not one of the job's model.
     """
-    job = _own_job(session, principal, job_id)
+    job = own_job(session, principal, job_id)
     version = versions.get_version_by_id(session, report.model_version_id)
     if version.model_id != job.model_id:
         raise VersionNotFound(f"There is no model version {report.model_version_id}.")
     job.model_version_id = version.id
     job.metrics = {**job.metrics, **report.metrics}
+    # A report of the last epoch may have been lost in an outage.
+    job.progress = {**job.progress, "percent": 100.0, "epoch": job.progress["total_epochs"]}
     session.add(job)
     lineage.link(
         session, project_id=job.project_id, source=("training_job", job.id), target=("model_version", version.id)
@@ -212,29 +249,61 @@ def read_log(session: Session, job_id: str) -> str:
     return "".join(session.exec(pieces))
 
 
-def append_log(session: Session, job_id: str, whole: str) -> None:
-    """Add to the stored log what is new in the job's whole output."""
+def log_length(session: Session, job_id: str) -> int:
+    """Return how many characters of a job's log are stored."""
     ends = select(func.max(col(JobLog.position) + func.length(JobLog.text))).where(JobLog.job_id == job_id)
-    stored = session.exec(ends).one() or 0
+    return session.exec(ends).one() or 0
+
+
+def append_log(session: Session, job: TrainingJob, whole: str) -> None:
+    """Add to the stored log what is new in the whole output of the job's present attempt."""
+    stored = log_length(session, job.id)
     # PostgreSQL stores no NUL characters.
-    fresh = whole.replace("\0", " ")[stored:]
+    fresh = whole.replace("\0", " ")[stored - job.log_start :]
     if fresh:
-        session.add(JobLog(job_id=job_id, position=stored, text=fresh))
+        session.add(JobLog(job_id=job.id, position=stored, text=fresh))
+        session.flush()
 
 
 def read_job(session: Session, job: TrainingJob, *, with_log: bool = True) -> TrainingJobRead:
     """Return a job as users see it."""
     lines = read_log(session, job.id).splitlines()[-_LAST_LINES:] if with_log else []
-    return TrainingJobRead(**job.model_dump(), logs=lines)
+    return TrainingJobRead(**_described(job), logs=lines)
 
 
 def read_status(job: TrainingJob) -> TrainingStatus:
     """Return the short form of a job."""
-    return TrainingStatus.model_validate(job.model_dump())
+    return TrainingStatus.model_validate(_described(job))
 
 
-def _own_job(session: Session, principal: Principal, job_id: str) -> TrainingJob:
+def has_result(job: TrainingJob) -> bool:
+    """Tell whether a job whose program ended well has done what it was for."""
+    return is_submitted(job.config) or job.model_version_id is not None
+
+
+def _described(job: TrainingJob) -> dict[str, Any]:
+    is_queued = job.status == JobStatus.PENDING and job.cluster_id is None
+    shown = {"config": shown_config(job.config)} | ({"message": job.message or _QUEUED} if is_queued else {})
+    return job.model_dump() | shown
+
+
+def own_job(session: Session, principal: Principal, job_id: str) -> TrainingJob:
+    """Return the job that the principal is.
+
+    Raises:
+        NotThisJob: If the principal is somebody else.
+    """
     job = get_job(session, principal=principal, job_id=job_id, permission=Permission.JOB_REPORT)
     if principal.job_id != job.id:
         raise NotThisJob("Only the running job itself may report.", details={"permission": Permission.JOB_REPORT.value})
     return job
+
+
+def authorize_report(resources: Resources, principal: Principal, job_id: str) -> TrainingJob:
+    """Return the job that the principal is; holds no session afterwards.
+
+    Raises:
+        NotThisJob: If the principal is somebody else.
+    """
+    with resources.session() as session:
+        return own_job(session, principal, job_id)

@@ -1,119 +1,24 @@
-"""The plan by itself, and the step on a real database with a steered cluster."""
+"""The step on a real database with a steered cluster: from the queue to the end."""
 
-from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
-from hypothesis import strategies as st
-from training import SteeredRuntime, start_job
+from sqlmodel import Session
+from training import SteeredRuntime, read, report, run, start_job, training_body
 
 from factories import Tenant
 from raymill.compute.cluster import ClusterUnreachable
+from raymill.kernel.clock import utc_now
+from raymill.kernel.ids import new_id
 from raymill.kernel.resources import Resources
-from raymill.train.reconcile import Action, Admit, Desired, End, Follow, Stop, Submit, plan, step
-from raymill.train.schemas import FailureType, JobStatus
+from raymill.tracking import service as tracking
+from raymill.train.models import TrainingJob
+from raymill.train.reconcile import step
+from raymill.train.schemas import JobStatus, SubmittedProgram, TrainingProgress
 
-PENDING, RUNNING = JobStatus.PENDING, JobStatus.RUNNING
-HERE = "cluster-1"
-
-
-def desired(job_id: str = "job_1", status: JobStatus = RUNNING, **changes: Any) -> Desired:
-    claimed: dict[str, Any] = {} if status is PENDING else {"cluster_id": HERE, "submitted": True}
-    return Desired(job_id, status, **claimed | changes)
-
-
-def decide(*jobs: Desired, seen: dict[str, str] | None = None, slots: int = 2) -> list[Action]:
-    return plan(jobs, seen or {}, cluster_id=HERE, max_concurrent=slots)
-
-
-def test_waiting_jobs_are_admitted_in_order_while_there_is_room() -> None:
-    waiting = [desired(f"job_{n}", PENDING) for n in range(3)]
-    assert decide(*waiting) == [Admit("job_0"), Admit("job_1")]
-    assert decide(desired("job_9"), *waiting, seen={"job_9": "RUNNING"}) == [Follow("job_9"), Admit("job_0")]
-
-
-def test_a_job_that_ends_makes_room_at_once() -> None:
-    ended = desired("job_0", has_result=True)
-    actions = decide(ended, desired("job_1", PENDING), seen={"job_0": "SUCCEEDED"}, slots=1)
-    assert actions == [End("job_0", JobStatus.COMPLETED), Admit("job_1")]
-
-
-@pytest.mark.parametrize(
-    ("job", "seen", "action"),
-    [
-        (desired(), "PENDING", Follow("job_1")),
-        (desired(), "RUNNING", Follow("job_1")),
-        (desired(submitted=False), None, Submit("job_1")),
-        (desired(submitted=False), "PENDING", Follow("job_1")),
-        (desired(), None, End("job_1", JobStatus.FAILED, FailureType.LOST_JOB)),
-        (desired(cluster_id="gone"), None, End("job_1", JobStatus.FAILED, FailureType.LOST_CLUSTER)),
-        (desired(has_result=True), "SUCCEEDED", End("job_1", JobStatus.COMPLETED)),
-        (desired(), "SUCCEEDED", End("job_1", JobStatus.FAILED, FailureType.NO_RESULT)),
-        (desired(), "FAILED", End("job_1", JobStatus.FAILED, FailureType.DRIVER_FAILED)),
-        (desired(), "STOPPED", End("job_1", JobStatus.FAILED, FailureType.STOPPED)),
-        (desired(cancel_requested=True), "STOPPED", End("job_1", JobStatus.CANCELLED)),
-        (desired(cancel_requested=True), "FAILED", End("job_1", JobStatus.CANCELLED)),
-        (desired(cancel_requested=True, submitted=False), None, End("job_1", JobStatus.CANCELLED)),
-        (desired(cancel_requested=True, cluster_id="gone"), None, End("job_1", JobStatus.CANCELLED)),
-    ],
-)
-def test_each_state_has_its_action(job: Desired, seen: str | None, action: Action) -> None:
-    assert decide(job, seen={"job_1": seen} if seen else {}) == [action]
-
-
-def test_a_cancelled_job_is_stopped_and_followed_until_it_ends() -> None:
-    assert decide(desired(cancel_requested=True), seen={"job_1": "RUNNING"}) == [Stop("job_1"), Follow("job_1")]
-
-
-EVENTS = st.lists(
-    st.sampled_from(["sweep", "sweep-loses-answer", "sweep-dies-before", "advance", "cancel", "new-cluster"]),
-    max_size=40,
-)
-
-
-@given(EVENTS, st.integers(1, 3))
-def test_no_job_is_ever_submitted_twice_to_a_cluster(events: list[str], slots: int) -> None:
-    jobs = {f"job_{n}": desired(f"job_{n}", PENDING) for n in range(4)}
-    cluster, seen, submissions = 1, dict[str, str](), list[tuple[str, str]]()
-    following = {"PENDING": "RUNNING", "RUNNING": "SUCCEEDED"}
-    for event in events:
-        name = f"cluster-{cluster}"
-        if event == "advance":
-            seen = {job_id: following.get(state, state) for job_id, state in seen.items()}
-        elif event == "cancel":
-            jobs = {job_id: replace(job, cancel_requested=True) for job_id, job in jobs.items()}
-        elif event == "new-cluster":
-            cluster, seen = cluster + 1, {}
-        else:
-            for action in plan(list(jobs.values()), seen, cluster_id=name, max_concurrent=slots):
-                apply(action, jobs, seen, submissions, name, event)
-        live = [job for job in jobs.values() if job.status is RUNNING and job.cluster_id == name]
-        assert len(live) <= slots
-    assert len(submissions) == len(set(submissions))
-
-
-def apply(
-    action: Action,
-    jobs: dict[str, Desired],
-    seen: dict[str, str],
-    submissions: list[tuple[str, str]],
-    cluster: str,
-    event: str,
-) -> None:
-    """Do what the step does, with the accidents that the event names."""
-    job_id = action.job_id
-    if isinstance(action, Admit):
-        jobs[job_id] = replace(jobs[job_id], status=RUNNING, cluster_id=cluster)
-    if isinstance(action, Admit | Submit) and event != "sweep-dies-before":
-        submissions.append((job_id, cluster))
-        seen[job_id] = "PENDING"
-        jobs[job_id] = replace(jobs[job_id], submitted=event == "sweep")
-    if isinstance(action, Stop):
-        seen[job_id] = "STOPPED"
-    if isinstance(action, End):
-        del jobs[job_id]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -122,14 +27,23 @@ def job(alice: Tenant, dataset_id: str) -> dict[str, Any]:
     return start_job(alice, dataset_id)
 
 
-def read(tenant: Tenant, job: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = tenant.get(f"/training-jobs/{job['id']}").json()
-    return answer
+class Died(BaseException):
+    """Ends a controller in the middle of a step, as no handler of errors can prevent."""
 
 
-def report(client: TestClient, runtime: SteeredRuntime, job: dict[str, Any], what: str, body: dict[str, Any]) -> int:
-    headers = {"X-API-Key": runtime.keys[job["id"]][-1]}
-    return client.post(f"/api/v1/training-jobs/{job['id']}/{what}", json=body, headers=headers).status_code
+class DyingRuntime(SteeredRuntime):
+    """A cluster whose controller dies right before or right after a job arrives."""
+
+    def __init__(self, *, before: bool) -> None:
+        super().__init__()
+        self._before = before
+        self.is_dying = True
+
+    def submit(self, *given: Any, **named: Any) -> None:
+        if not self._before:
+            super().submit(*given, **named)
+        if self.is_dying:
+            raise Died
 
 
 def register_version(client: TestClient, runtime: SteeredRuntime, job: dict[str, Any]) -> str:
@@ -142,14 +56,18 @@ def register_version(client: TestClient, runtime: SteeredRuntime, job: dict[str,
     return version_id
 
 
-@pytest.mark.integration
 def test_a_job_runs_reports_and_completes(
     client: TestClient, resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
     assert (job["status"], job["progress"]["total_epochs"]) == ("pending", 4)
+    assert job["message"] == "The job waits in the queue until others have ended."
     step(resources, runtime)
-    assert read(alice, job)["status"] == "running"
-    runtime.states[job["id"]] = "RUNNING"
+    step(resources, runtime)
+    waiting = read(alice, job)
+    assert (waiting["status"], waiting["message"]) == ("pending", "It waits for CPUs.")
+    runtime.put(job["id"], "RUNNING")
+    step(resources, runtime)
+    assert (read(alice, job)["status"], read(alice, job)["message"]) == ("running", None)
     epoch = {"epoch": 1, "total_epochs": 4, "metrics": {"loss": 0.5}}
     assert report(client, runtime, job, "progress", epoch) == 204
     assert report(client, runtime, job, "progress", epoch) == 204
@@ -157,7 +75,7 @@ def test_a_job_runs_reports_and_completes(
     version_id = register_version(client, runtime, job)
     result = {"model_version_id": version_id, "metrics": {"accuracy": 0.9}}
     assert report(client, runtime, job, "result", result) == 204
-    runtime.states[job["id"]] = "SUCCEEDED"
+    runtime.put(job["id"], "SUCCEEDED")
     step(resources, runtime)
     ended = read(alice, job)
     assert (ended["status"], ended["model_version_id"], ended["error"]) == ("completed", version_id, None)
@@ -168,36 +86,34 @@ def test_a_job_runs_reports_and_completes(
     assert [point["step"] for point in alice.get(f"/runs/{job['run_id']}/metrics").json()["items"]] == [1]
 
 
-@pytest.mark.integration
 def test_the_key_of_a_job_dies_with_it(
     client: TestClient, resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
     step(resources, runtime)
-    runtime.states[job["id"]] = "FAILED"
+    runtime.put(job["id"], "FAILED", exit_code=1)
     step(resources, runtime)
     assert report(client, runtime, job, "progress", {"epoch": 1, "total_epochs": 4}) == 401
 
 
-@pytest.mark.integration
 def test_the_log_grows_while_the_job_runs(
     resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
     seen = []
+    step(resources, runtime)
+    runtime.put(job["id"], "RUNNING")
     for output in ("", "eins\n", "eins\nzwölf\n", "eins\nzwölf\n\0drei"):
         runtime.output[job["id"]] = output
         step(resources, runtime)
-        runtime.states[job["id"]] = "RUNNING"
         seen.append(alice.get(f"/training-jobs/{job['id']}/logs").text)
     assert seen[1:] == ["eins\n", "eins\nzwölf\n", "eins\nzwölf\n drei"]
     assert read(alice, job)["logs"] == ["eins", "zwölf", " drei"]
 
 
-@pytest.mark.integration
 def test_a_failed_job_says_why(
     resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
     step(resources, runtime)
-    runtime.states[job["id"]] = "FAILED"
+    runtime.put(job["id"], "FAILED", exit_code=1)
     runtime.output[job["id"]] = "Traceback\n  File x\nValueError: nothing to learn\n\n"
     step(resources, runtime)
     ended = read(alice, job)
@@ -205,7 +121,6 @@ def test_a_failed_job_says_why(
     assert ended["error"] == {"type": "DRIVER_FAILED", "message": "ValueError: nothing to learn"}
 
 
-@pytest.mark.integration
 def test_a_lost_answer_is_no_second_submission(
     client: TestClient, resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
@@ -217,52 +132,130 @@ def test_a_lost_answer_is_no_second_submission(
     assert report(client, runtime, job, "progress", {"epoch": 1, "total_epochs": 4}) == 204
 
 
-@pytest.mark.integration
-def test_a_claimed_job_that_never_arrived_is_submitted_later(
+def test_a_controller_that_dies_between_claim_and_submission_starts_the_job_later(
+    resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
+) -> None:
+    with pytest.raises(Died):
+        step(resources, DyingRuntime(before=True))
+    assert read(alice, job)["status"] == "pending"
+    step(resources, runtime)
+    step(resources, runtime)
+    assert runtime.starts == [job["id"]]
+
+
+def test_a_controller_that_dies_between_submission_and_note_starts_nothing_twice(
+    resources: Resources, alice: Tenant, job: dict[str, Any]
+) -> None:
+    runtime = DyingRuntime(before=False)
+    with pytest.raises(Died):
+        step(resources, runtime)
+    runtime.is_dying = False
+    step(resources, runtime)
+    runtime.put(job["id"], "RUNNING")
+    step(resources, runtime)
+    assert (runtime.starts, read(alice, job)["status"]) == ([job["id"]], "running")
+
+
+def test_a_cluster_that_is_away_changes_nothing(
     resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
     runtime.is_reachable = False
     with pytest.raises(ClusterUnreachable):
         step(resources, runtime)
     assert read(alice, job)["status"] == "pending"
-    runtime.is_reachable = True
-    step(resources, runtime)
-    del runtime.states[job["id"]]
-    assert read(alice, job)["status"] == "running"
 
 
-@pytest.mark.integration
-def test_a_new_cluster_fails_the_jobs_of_the_former_one(
+def test_a_job_that_ray_refuses_fails_with_rays_words(
     resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
-    runtime.output[job["id"]] = "half a"
+    runtime.refusal = "ValueError: no such field"
     step(resources, runtime)
-    runtime.states[job["id"]] = "RUNNING"
-    step(resources, runtime)
-    step(resources, SteeredRuntime("cluster-2"))
     ended = read(alice, job)
-    assert (ended["status"], ended["error"]["type"]) == ("failed", "LOST_CLUSTER")
-    assert ended["logs"] == ["half a"]
+    assert (ended["status"], ended["error"]["type"]) == ("failed", "NOT_STARTED")
+    assert "no such field" in ended["error"]["message"]
 
 
-@pytest.mark.integration
+def test_a_killed_driver_has_a_type_of_its_own(
+    resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
+) -> None:
+    run(resources, runtime, job)
+    runtime.put(job["id"], "FAILED", exit_code=-9)
+    step(resources, runtime)
+    error = read(alice, job)["error"]
+    assert (error["type"], "signal 9" in error["message"]) == ("DRIVER_KILLED", True)
+
+
+def test_a_job_whose_log_is_lost_with_its_node_ends_all_the_same(
+    resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
+) -> None:
+    run(resources, runtime, job)
+    runtime.loses_logs = True
+    runtime.put(job["id"], "FAILED", exit_code=1, ended_at=utc_now().timestamp())
+    step(resources, runtime)
+    assert read(alice, job)["status"] == "running"
+    runtime.put(job["id"], "FAILED", exit_code=1, ended_at=(utc_now() - timedelta(minutes=1)).timestamp())
+    step(resources, runtime)
+    assert read(alice, job)["status"] == "failed"
+
+
+def test_a_submitted_program_completes_without_a_model(
+    resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
+) -> None:
+    program = SubmittedProgram(
+        entrypoint="python mine.py",
+        runtime_env={"env_vars": {"MINE": "1", "RAYMILL_API_KEY": "x"}, "pip": ["six"]},
+        metadata={"team": "blue"},
+    )
+    with resources.session() as session:
+        session.get_one(TrainingJob, job["id"]).cancel_requested = True
+        job_id = submit_program(session, session.get_one(TrainingJob, job["id"]), program)
+    step(resources, runtime)
+    given = runtime.programs[job_id]
+    assert (given.entrypoint, given.env_vars, given.runtime_env) == ("python mine.py", {"MINE": "1"}, {"pip": ["six"]})
+    runtime.put(job_id, "SUCCEEDED")
+    step(resources, runtime)
+    ended = alice.get(f"/training-jobs/{job_id}").json()
+    assert (ended["status"], ended["model_id"], ended["submission_id"]) == ("completed", None, "mine")
+
+
+def submit_program(session: Session, like: TrainingJob, program: SubmittedProgram) -> str:
+    """Queue a user's own program for the project and user of another job."""
+    job_id = new_id("job")
+    run = tracking.start_run(
+        session, project_id=like.project_id, experiment="jobs", name=job_id, parameters={}, source=None, model_id=None
+    )
+    row = TrainingJob(
+        id=job_id,
+        project_id=like.project_id,
+        name="mine",
+        submission_id="mine",
+        status=JobStatus.PENDING,
+        config=program.model_dump(mode="json"),
+        run_id=run.id,
+        progress=TrainingProgress().model_dump(),
+        created_by=like.created_by,
+        user_id=like.user_id,
+        request_id="req_1",
+    )
+    session.add(row)
+    return job_id
+
+
 def test_a_running_job_is_cancelled_by_stopping_it(
     resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
 ) -> None:
-    step(resources, runtime)
-    runtime.states[job["id"]] = "RUNNING"
+    run(resources, runtime, job)
     asked = alice.post(f"/training-jobs/{job['id']}/cancel")
     assert (asked.status_code, asked.json()["status"]) == (202, "running")
     step(resources, runtime)
     assert runtime.stopped == [job["id"]]
-    runtime.states[job["id"]] = "STOPPED"
+    runtime.put(job["id"], "STOPPED")
     step(resources, runtime)
     ended = read(alice, job)
     assert (ended["status"], ended["error"]) == ("cancelled", None)
     assert alice.get(f"/runs/{job['run_id']}").json()["status"] == "cancelled"
 
 
-@pytest.mark.integration
 def test_no_more_jobs_run_than_the_setting_allows(
     resources: Resources, runtime: SteeredRuntime, alice: Tenant, dataset_id: str
 ) -> None:
@@ -270,15 +263,51 @@ def test_no_more_jobs_run_than_the_setting_allows(
     limit = resources.settings.controller.max_concurrent_jobs
     for _ in range(3):
         step(resources, runtime)
-    assert list(runtime.states) == [job["id"] for job in jobs[:limit]]
+    assert runtime.starts == [job["id"] for job in jobs[:limit]]
 
 
-@pytest.mark.integration
 def test_the_request_id_travels_with_the_job(
     resources: Resources, runtime: SteeredRuntime, alice: Tenant, dataset_id: str
 ) -> None:
-    from training import training_body
-
     answer = alice.post("/training-jobs", json=training_body(alice, dataset_id), headers={"X-Request-ID": "my-request"})
     step(resources, runtime)
     assert runtime.requests[answer.json()["id"]] == "my-request"
+
+
+def test_a_cancelled_job_leaves_no_draft_open(
+    client: TestClient, resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
+) -> None:
+    run(resources, runtime, job)
+    register_version(client, runtime, job)
+    alice.post(f"/training-jobs/{job['id']}/cancel")
+    runtime.put(job["id"], "STOPPED")
+    step(resources, runtime)
+    version = alice.get(f"/models/{job['model_id']}/versions").json()["items"][0]
+    assert version["status"] == "failed"
+
+
+def test_a_job_that_waits_in_ray_is_cancelled_at_once(
+    resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
+) -> None:
+    step(resources, runtime)
+    alice.post(f"/training-jobs/{job['id']}/cancel")
+    step(resources, runtime)
+    assert (runtime.stopped, read(alice, job)["status"]) == ([job["id"]], "cancelled")
+    runtime.put(job["id"], "RUNNING")
+    step(resources, runtime)
+    assert runtime.stopped == [job["id"], job["id"]]
+
+
+def test_a_deleted_job_leaves_its_model_linked_to_the_data_alone(
+    client: TestClient, resources: Resources, runtime: SteeredRuntime, alice: Tenant, job: dict[str, Any]
+) -> None:
+    run(resources, runtime, job)
+    version_id = register_version(client, runtime, job)
+    assert report(client, runtime, job, "result", {"model_version_id": version_id}) == 204
+    runtime.put(job["id"], "SUCCEEDED")
+    step(resources, runtime)
+    assert alice.delete(f"/training-jobs/{job['id']}").status_code == 204
+    version = alice.get(f"/models/{job['model_id']}/versions").json()["items"][0]
+    assert [(edge["source_kind"], edge["target_id"]) for edge in version["lineage"]] == [
+        ("dataset_version", version_id)
+    ]
