@@ -1,6 +1,6 @@
 """Compose the control plane's FastAPI application."""
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from ..auth.router import router as auth
@@ -13,12 +13,14 @@ from ..projects.keys_router import router as api_keys
 from ..projects.router import router as projects
 from ..registry.router import router as registry
 from ..tracking.router import router as tracking
+from ..train import checkpoints
 from ..train.router import router as train
 from . import errors, health
 from .metrics import RequestMetrics
 from .middleware import RequestContext
+from .ray_jobs import router as ray_jobs
 
-_SLICES = (auth, api_keys, projects, data, registry, tracking, train, deployments, monitoring)
+_SLICES = (auth, api_keys, projects, data, registry, tracking, train, deployments, monitoring, ray_jobs)
 
 
 def create_app(resources: Resources) -> FastAPI:
@@ -32,10 +34,9 @@ def create_app(resources: Resources) -> FastAPI:
     app.state.resources = resources
     app.state.metrics = RequestMetrics()
     publisher.subscribe(resources)
-    api = APIRouter(prefix="/v1")
+    checkpoints.subscribe(resources)
     for router in _SLICES:
-        api.include_router(router)
-    app.include_router(api)
+        app.include_router(router, prefix="/v1")
     app.include_router(health.router)
     app.add_middleware(RequestContext, metrics=app.state.metrics)
     errors.install(app)

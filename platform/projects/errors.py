@@ -1,6 +1,6 @@
 """What can go wrong with projects."""
 
-from ..kernel.errors import Conflict, NotFound, PermissionDenied
+from ..kernel.errors import Conflict, NotFound, PermissionDenied, ValidationFailed
 
 
 class ProjectNotFound(NotFound):
@@ -8,6 +8,10 @@ class ProjectNotFound(NotFound):
 
     def __init__(self, project_id: str) -> None:
         super().__init__(f"There is no project {project_id}.", details={"id": project_id})
+
+
+class ProjectRequired(ValidationFailed):
+    """Raised when the request does not say which project it is about."""
 
 
 class ProjectNameTaken(Conflict):

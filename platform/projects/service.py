@@ -2,6 +2,7 @@
 
 from typing import Protocol, TypeVar
 
+from sqlalchemy import or_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped
 from sqlalchemy.sql.elements import ColumnElement
@@ -23,6 +24,7 @@ from .errors import (
     ProjectNameTaken,
     ProjectNotEmpty,
     ProjectNotFound,
+    ProjectRequired,
 )
 from .events import MembershipChanged
 from .models import Project, ProjectMember
@@ -182,6 +184,30 @@ def authorize(session: Session, principal: Principal, project_id: str, permissio
     return project
 
 
+def choose_project(
+    session: Session, principal: Principal, named: str | None, permission: Permission, *, by: str = "project_id"
+) -> Project:
+    """Return the project that a request is about: the one it names by id or name, else the only one it can mean.
+
+    Args:
+        session: The transaction.
+        principal: Who asks.
+        named: What the request says.
+        permission: What it needs there.
+        by: Where the request can say it, for the message.
+
+    Raises:
+        ProjectRequired: If none is named and the principal is an account with no project or with several.
+        ProjectNotFound: If the principal has no right in the named project.
+        PermissionDenied: If this one right is missing.
+    """
+    if named is None:
+        only = principal.project_id or _only_project(session, principal, by)
+        return authorize(session, principal, only, permission)
+    statement = select(Project.id).where(or_(col(Project.id) == named, col(Project.name) == named))
+    return authorize(session, principal, session.exec(statement).one_or_none() or named, permission)
+
+
 def authorize_owned(
     session: Session, principal: Principal, row: Owned | None, permission: Permission, *, missing: NotFound
 ) -> Owned:
@@ -234,6 +260,15 @@ def _lock_members(session: Session, project_id: str) -> None:
     locked = select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
     if session.exec(locked).one_or_none() is None:
         raise ProjectNotFound(project_id)
+
+
+def _only_project(session: Session, principal: Principal, by: str) -> str:
+    mine = select(ProjectMember.project_id).where(ProjectMember.user_id == principal.user_id).limit(2)
+    found = session.exec(mine).all()
+    if len(found) == 1:
+        return found[0]
+    have = "are a member of several projects" if found else "are a member of no project"
+    raise ProjectRequired(f"You {have}: name the one that is meant by {by}.")
 
 
 def _find_member(session: Session, project_id: str, user_id: str) -> ProjectMember | None:

@@ -22,6 +22,7 @@ from .errors import (
 from .models import Artifact, Model, ModelVersion
 from .predict import Prediction
 from .projects import Project
+from .runs import Run
 from .training_jobs import TrainingJob
 from .transport import Retries
 
@@ -49,6 +50,7 @@ __all__ = [
     "RateLimited",
     "RaymillError",
     "Retries",
+    "Run",
     "TrainingJob",
     "User",
     "ValidationFailed",

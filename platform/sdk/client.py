@@ -14,6 +14,7 @@ from .deployments import Deployments
 from .models import Models
 from .predict import Predictions
 from .projects import Projects
+from .runs import Runs
 from .training_jobs import TrainingJobs
 from .transport import Credential, FixedCredential, Retries, Transport
 
@@ -63,6 +64,7 @@ class Client:
         self.datasets = Datasets(self._transport)
         self.training_jobs = TrainingJobs(self._transport)
         self.models = Models(self._transport)
+        self.runs = Runs(self._transport)
         self.deployments = Deployments(self._transport)
         self.api_keys = ApiKeys(self._transport)
         self.endpoints = Predictions(self._transport)

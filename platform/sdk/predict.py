@@ -3,6 +3,7 @@
 A prediction changes nothing, so a call whose answer is lost is sent again.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from .documents import Document
 from .transport import Transport
 
 Tensor = dict[str, Any]
+Label = str | int | float | bool
 
 
 class Prediction(Document):
@@ -47,6 +49,11 @@ class Predictions:
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._transport.document("POST", path, json=body, repeatable=True)
         return answer
+
+
+def most_probable(predictions: Sequence[Sequence[float]], labels: Sequence[Label]) -> list[Label]:
+    """Return for each row of probabilities the label that has the largest; the labels are in the model's signature."""
+    return [labels[max(range(len(row)), key=row.__getitem__)] for row in predictions]
 
 
 def endpoint_path(endpoint: str) -> str:

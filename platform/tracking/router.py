@@ -6,9 +6,10 @@ from fastapi import APIRouter, Query
 
 from ..auth.deps import CurrentPrincipal, OncePerKey
 from ..auth.permissions import Permission
+from ..auth.schemas import Principal
 from ..kernel.deps import DbSession, Paging
 from ..kernel.pagination import Page
-from ..projects.deps import authorize
+from ..projects.service import choose_project
 from . import service
 from .deps import ExperimentReader, ExperimentWriter, RunReader, RunWriter
 from .schemas import (
@@ -62,10 +63,11 @@ def delete_experiment(experiment: ExperimentWriter, session: DbSession) -> None:
 @router.post("/runs", status_code=201)
 def create_run(data: RunCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey) -> RunRead:
     """Start a run."""
-    authorize(session, principal, data.project_id, Permission.RUN_WRITE)
+    project = choose_project(session, principal, data.project_id, Permission.RUN_WRITE)
 
     def create() -> RunRead:
-        run = service.start_run(session, **data.model_dump(), source={"kind": principal.kind, "id": principal.id})
+        wanted = data.model_dump() | {"project_id": project.id}
+        run = service.start_run(session, **wanted, source=_source(principal))
         return service.describe_runs(session, [run])[0]
 
     return key.once(session, data, RunRead, create)
@@ -114,3 +116,9 @@ def log_metrics(data: MetricsWrite, run: RunWriter, session: DbSession) -> None:
 def get_metric_history(run: RunReader, session: DbSession, query: Annotated[MetricQuery, Query()]) -> MetricHistory:
     """Return what a run logged, in the order of logging."""
     return service.read_history(session, run.id, query)
+
+
+def _source(principal: Principal) -> dict[str, str]:
+    if principal.job_id is not None:
+        return {"kind": "training_job", "id": principal.job_id}
+    return {"kind": principal.kind, "id": principal.id}

@@ -29,9 +29,9 @@ class ExperimentCreate(BaseModel):
 
 
 class RunCreate(BaseModel):
-    """A new run; the experiment is made when the project has none of that name."""
+    """A new run; an API key needs to name no project, and the experiment is made when there is none of that name."""
 
-    project_id: str
+    project_id: str | None = None
     experiment: Name
     name: Name | None = None
     model_id: str | None = None

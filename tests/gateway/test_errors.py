@@ -1,5 +1,8 @@
 """One error shape for every failure of the control plane."""
 
+import errno
+import os
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -47,6 +50,18 @@ def test_a_crash_is_a_500_without_its_cause(app: FastAPI, client: TestClient) ->
     answer = client.get("/api/crash")
     assert (answer.status_code, answer.json()["type"]) == (500, "INTERNAL_SERVER_ERROR")
     assert "secret detail" not in answer.text
+
+
+def test_a_full_disk_is_said_plainly_and_no_other_fault_of_a_file_is(app: FastAPI, client: TestClient) -> None:
+    @app.get("/write/{number}")
+    def write(number: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    full = client.get(f"/api/write/{errno.ENOSPC}")
+    assert (full.status_code, full.json()["type"]) == (503, "EXTERNAL_SERVICE_ERROR")
+    assert "disk is full" in full.json()["message"]
+    assert full.headers["Retry-After"] == "5"
+    assert client.get(f"/api/write/{errno.EACCES}").status_code == 500
 
 
 def test_a_failing_commit_answers_500_never_200(app: FastAPI, client: TestClient) -> None:

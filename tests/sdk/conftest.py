@@ -1,35 +1,12 @@
 """Fixtures of the client library's tests."""
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from factories import PASSWORD
 from raymill.sdk import Client
-
-
-@pytest.fixture
-def platform_url(app: FastAPI) -> Iterator[str]:
-    """Serve the control plane on a free port and return its URL."""
-    served = Starlette(routes=[Mount("/api", app)])
-    server = uvicorn.Server(uvicorn.Config(served, port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ SURFACE = [
     "RateLimited",
     "RaymillError",
     "Retries",
+    "Run",
     "TrainingJob",
     "User",
     "ValidationFailed",
