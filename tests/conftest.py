@@ -1,15 +1,20 @@
 """Fixtures of the whole suite: one PostgreSQL and one Valkey per run, rows and keys deleted between tests."""
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlmodel import Session, SQLModel
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -96,6 +101,23 @@ def client(app: FastAPI) -> Iterator[TestClient]:
     """Call the control plane without a login; a crash is an answer here, not an exception."""
     with TestClient(app, root_path="/api", raise_server_exceptions=False) as opened:
         yield opened
+
+
+@pytest.fixture
+def platform_url(app: FastAPI) -> Iterator[str]:
+    """Serve the control plane on a free port and return its URL."""
+    served = Starlette(routes=[Mount("/api", app)])
+    server = uvicorn.Server(uvicorn.Config(served, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ OPEN = {
     "registry": {"versions", "lineage", "pins"},
     "serving": {"table", "grants", "channel", "copies", "metrics", "documents", "server"},
     "deployments": {"publisher"},
-    "train": {"reconcile", "runtime"},
+    "train": {"checkpoints", "reconcile", "runtime", "submissions", "environments", "trainers"},
 }
 SLICES = {
     "auth",
@@ -82,6 +82,7 @@ def test_slices_enter_each_other_by_the_front_door(path: Path) -> None:
 
 
 def test_models_know_no_other_slice() -> None:
-    for path in PLATFORM.glob("*/models.py"):
+    # The command line's nouns are no tables.
+    for path in set(PLATFORM.glob("*/models.py")) - {PLATFORM / "cli" / "models.py"}:
         outside = [name for level, name in imports_of(path) if level == 2 and not name.startswith("kernel.")]
         assert not outside, f"{path}: {outside}"

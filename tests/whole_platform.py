@@ -1,5 +1,6 @@
 """A whole platform for the end-to-end tests, brought up by the command, with two inference replicas."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,10 @@ from raymill.sdk import Client
 from raymill.sdk.deployments import Deployment
 from raymill.sdk.models import ModelVersion
 from servers import platform_environment, remove_platform
+from small_disk import mount, unmount
 
 ROOT = Path(__file__).parents[1]
+DISK_BYTES = 2 * 2**30
 
 
 def until(probe: Callable[[], Any], *, within_s: float, what: str) -> Any:
@@ -79,6 +82,8 @@ class Tenant:
 def running_platform() -> Iterator[Platform]:
     """Bring a platform up on free ports in a home of its own, and take it down at the end."""
     home = Path(tempfile.mkdtemp(prefix="rm-"))
+    # A disk of its own where that may be, so that a test can fill it.
+    mount(home, size_bytes=DISK_BYTES)
     config = yaml.safe_load((ROOT / "apps.yaml").read_text())
     for app in config["applications"]:
         if app["name"] == "inference":
@@ -92,3 +97,5 @@ def running_platform() -> Iterator[Platform]:
     finally:
         running.command("down", check=False)
         remove_platform(home)
+        unmount(home)
+        shutil.rmtree(home, ignore_errors=True)

@@ -20,15 +20,21 @@ from .permissions import GlobalRole
 from .schemas import AuthResponse, LoginCredentials, TokenValidation, UserRead, UserRegistration
 
 
-def register(
-    session: Session,
-    *,
-    data: UserRegistration,
-    signer: TokenSigner,
-    settings: AuthSettings,
-    role: GlobalRole = GlobalRole.DEVELOPER,
-) -> AuthResponse:
+def register(session: Session, *, data: UserRegistration, signer: TokenSigner, settings: AuthSettings) -> AuthResponse:
     """Make an account and log it in.
+
+    Raises:
+        WeakPassword: If the password breaks a rule.
+        EmailTaken: If the email has an account.
+    """
+    user = add_user(session, data=data, settings=settings)
+    return open_session(session, user=user, signer=signer, settings=settings)
+
+
+def add_user(
+    session: Session, *, data: UserRegistration, settings: AuthSettings, role: GlobalRole = GlobalRole.DEVELOPER
+) -> User:
+    """Make an account.
 
     Raises:
         WeakPassword: If the password breaks a rule.
@@ -44,7 +50,21 @@ def register(
     )
     with unless_refused(session, EmailTaken(f"The email {user.email} already has an account; log in instead.")):
         session.add(user)
-    return _open_session(session, user=user, signer=signer, settings=settings)
+    return user
+
+
+def set_password(session: Session, user: User, password: str, *, settings: AuthSettings) -> None:
+    """Replace an account's password and end its sessions.
+
+    Raises:
+        WeakPassword: If the password breaks a rule.
+    """
+    check_password(password, settings)
+    user.password_hash = hash_password(password)
+    session.add(user)
+    living = select(AuthSession.id).where(AuthSession.user_id == user.id, col(AuthSession.revoked_at).is_(None))
+    for session_id in session.exec(living).all():
+        revoke_session(session, session_id)
 
 
 def login(
@@ -59,7 +79,7 @@ def login(
     matches = password_matches(user.password_hash if user else None, credentials.password)
     if user is None or not matches or user.disabled_at is not None:
         raise InvalidCredentials
-    return _open_session(session, user=user, signer=signer, settings=settings)
+    return open_session(session, user=user, signer=signer, settings=settings)
 
 
 def find_user(session: Session, email: str) -> User | None:
@@ -161,7 +181,8 @@ def validate_token(session: Session, *, token: str, signer: TokenSigner) -> Toke
     )
 
 
-def _open_session(session: Session, *, user: User, signer: TokenSigner, settings: AuthSettings) -> AuthResponse:
+def open_session(session: Session, *, user: User, signer: TokenSigner, settings: AuthSettings) -> AuthResponse:
+    """Log an account in whose holder has proven who they are."""
     user.last_login_at = utc_now()
     login_session = AuthSession(id=new_id("ses"), user_id=user.id)
     session.add(user)

@@ -25,11 +25,17 @@ class Entry:
 COMMANDS = {
     "up": Entry("lifecycle", "up", "Start the platform, or what is missing of it."),
     "down": Entry("lifecycle", "down", "Stop the platform; the data stays."),
-    "status": Entry("lifecycle", "status", "Show each part and each application."),
+    "status": Entry("status", "status", "Show each part and each application."),
     "logs": Entry("logs", "logs", "Print the logs of a part or of an application."),
     "login": Entry("login", "login", "Log in, and keep the login for the next commands."),
+    "quickstart": Entry("quickstart", "quickstart", "Take your own table to a served model, and show each step."),
+    "models": Entry("models", "app", "Look at models, and import your own."),
+    "deploy": Entry("deployments", "deploy", "Serve a model, or another version of it."),
+    "deployments": Entry("deployments", "app", "Look at deployments."),
     "demo": Entry("demo", "demo", "Take a real dataset to a served model, and show each step."),
-    "env": Entry("lifecycle", "env", "Print what Ray's own tools need to reach the cluster."),
+    "env": Entry("environment", "env", "Print what Ray's own tools need to reach the cluster."),
+    "keys": Entry("keys", "app", "The platform's signing keys."),
+    "admin": Entry("admin", "app", "The administrator's account."),
 }
 
 

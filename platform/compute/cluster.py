@@ -15,6 +15,7 @@ from ..kernel.errors import ExternalServiceError
 from ..kernel.settings import Settings
 
 UNFINISHED = frozenset({"PENDING", "RUNNING"})
+ALIVE = "ALIVE"
 
 
 class ClusterUnreachable(ExternalServiceError):
@@ -87,18 +88,20 @@ def token_file(settings: Settings) -> Path:
 class Cluster:
     """A client of one Ray dashboard; use it as a context manager."""
 
-    def __init__(self, url: str, token: str | None, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, url: str, token: str | None, *, timeout_s: float = 10.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
         """Make a client; no connection is made yet."""
         self.url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+        self._client = httpx.Client(
+            base_url=url, headers=headers, timeout=timeout_s, trust_env=False, transport=transport
+        )
 
     @classmethod
     def connect(cls, settings: Settings, *, timeout_s: float = 10.0) -> "Cluster":
         """Make a client of the cluster that the settings mean."""
-        path = token_file(settings)
-        token = path.read_text().strip() if path.exists() else None
-        return cls(dashboard_url(settings), token, timeout_s=timeout_s)
+        return cls(dashboard_url(settings), _token(settings), timeout_s=timeout_s)
 
     def __enter__(self) -> "Cluster":
         return self
@@ -143,7 +146,7 @@ class Cluster:
 
     def stop_job(self, submission_id: str) -> None:
         """Ask Ray to end a job: SIGTERM, and SIGKILL three seconds later."""
-        self._request("POST", f"/api/jobs/{submission_id}/stop")
+        self.send("POST", f"/api/jobs/{submission_id}/stop")
 
     def serve_apps(self) -> list[ServeApp]:
         """Every Serve application, static and dynamic."""
@@ -156,7 +159,7 @@ class Cluster:
         Raises:
             ServeConfigRefused: When Serve does not accept it.
         """
-        answer = self._request("PUT", "/api/serve/applications/", json=config, timeout=120.0)
+        answer = self.send("PUT", "/api/serve/applications/", json=config, timeout=120.0)
         if answer.is_error:
             raise ServeConfigRefused(f"Ray Serve refused the applications: {answer.text.strip()[:500]}")
 
@@ -166,17 +169,37 @@ class Cluster:
         Raises:
             ClusterUnreachable: If it does not answer or answers with an error.
         """
-        answer = self._request(method, path, **options)
-        if answer.is_error:
-            raise ClusterUnreachable(_refusal(self.url, answer))
+        answer = self.send(method, path, **options)
+        self.check(answer)
         document: dict[str, Any] = answer.json()
         return document
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def check(self, answer: httpx.Response) -> None:
+        """Accept an answer of the dashboard.
+
+        Raises:
+            ClusterUnreachable: If it is an error.
+        """
+        if answer.is_error:
+            raise ClusterUnreachable(_refusal(self.url, answer))
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Return the dashboard's answer, whatever its status.
+
+        Raises:
+            ClusterUnreachable: If it does not answer.
+        """
         try:
             return self._client.request(method, path, **options)
         except httpx.HTTPError as error:
             raise ClusterUnreachable(f"The Ray dashboard at {self.url} does not answer ({error}).") from error
+
+
+def _token(settings: Settings) -> str | None:
+    if settings.ray.token is not None:
+        return settings.ray.token.get_secret_value()
+    path = token_file(settings)
+    return path.read_text().strip() if path.exists() else None
 
 
 def _refusal(url: str, answer: httpx.Response) -> str:
@@ -195,6 +218,7 @@ def _serve_app(name: str, row: dict[str, Any]) -> ServeApp:
 
 
 __all__ = [
+    "ALIVE",
     "UNFINISHED",
     "Cluster",
     "ClusterJob",

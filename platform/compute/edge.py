@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
 import ray
-from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
+from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY, RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,7 +44,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 def middlewares() -> list[Middleware]:
     """Build the edge from the settings of this process (Ray Serve's callback)."""
     settings = Settings()
-    nodes = ClusterNodes(_node_addresses) if settings.http.proxy == "haproxy" else None
+    nodes = ClusterNodes(_node_addresses) if RAY_SERVE_ENABLE_HA_PROXY else None
     return [
         Middleware(
             EdgeMiddleware,

@@ -9,7 +9,8 @@ from ..kernel.settings import Settings
 
 #: Routes whose body is a file that the app reads as it arrives.
 UPLOADS = re.compile(
-    r"/api/v1/(?:datasets/[^/]+/versions|models/[^/]+/versions/import|models/[^/]+/versions/[^/]+/artifacts/.+)"
+    r"/api/v1/(?:datasets/[^/]+/versions|models/[^/]+/versions/import|models/[^/]+/versions/[^/]+/artifacts/.+"
+    r"|jobs/api/packages/gcs/[^/]+|training-jobs/[^/]+/checkpoint)"
 )
 INFERENCE = ("/v2/", "/v1/")
 

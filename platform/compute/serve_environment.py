@@ -17,6 +17,13 @@ def serve_environment(settings: Settings) -> dict[str, str]:
     return _common(settings) | (_haproxy(settings) if settings.http.proxy == "haproxy" else _python_proxy())
 
 
+def of_joined_cluster(settings: Settings) -> Settings:
+    """Return the settings of a cluster that the operator starts, which may have several nodes."""
+    if settings.ray.address is not None:
+        return settings
+    return settings.model_copy(update={"ray": settings.ray.model_copy(update={"address": "auto"})})
+
+
 def serve_http_options(settings: Settings) -> dict[str, Any]:
     """Return ``http_options`` of the Serve config: with HAProxy the host is what replicas bind, not the public one."""
     if settings.http.proxy == "python":
@@ -76,4 +83,4 @@ def _draining(settings: Settings) -> dict[str, str]:
     return {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5"} if is_single_node(settings) else {}
 
 
-__all__ = ["EDGE_CALLBACK", "serve_environment", "serve_http_options"]
+__all__ = ["EDGE_CALLBACK", "of_joined_cluster", "serve_environment", "serve_http_options"]

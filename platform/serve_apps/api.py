@@ -15,14 +15,13 @@ class ApiArgs(BaseModel):
 
 def _asgi() -> Any:
     # Serve also imports this module in a short-lived process that only reads the application's shape.
+    from ..compute.inner_edge import behind_edge
     from ..gateway.app import create_app
     from ..kernel.resources import Resources
-    from ..kernel.settings import Settings
-    from ..kernel.telemetry import configure_logging
+    from .preparation import prepare
 
-    settings = Settings()
-    configure_logging(settings.log)
-    return create_app(Resources.open(settings))
+    settings = prepare(schema=True)
+    return behind_edge(create_app(Resources.open(settings)), settings)
 
 
 def build(args: ApiArgs) -> Application:

@@ -7,6 +7,9 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 
+# A resource that every Ray head has.
+HEAD_NODE = "node:__internal_head__"
+
 
 class ControllerArgs(BaseModel):
     """What an operator may set for this app in apps.yaml."""
@@ -21,15 +24,15 @@ class Controller:
         from ..controller.steps import make_scheduler
         from ..deployments import publisher
         from ..kernel.resources import Resources
-        from ..kernel.settings import Settings
-        from ..kernel.telemetry import configure_logging
+        from ..train import checkpoints
+        from .preparation import prepare
 
-        settings = Settings()
-        configure_logging(settings.log)
+        settings = prepare(schema=True)
         with Cluster.connect(settings) as cluster:
             cluster_id = cluster.cluster_id()
         self._resources = Resources.open(settings)
         publisher.subscribe(self._resources)
+        checkpoints.subscribe(self._resources)
         self._scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
         self._scheduler.start()
 
@@ -52,6 +55,7 @@ def build(args: ControllerArgs) -> Application:
         health_check_period_s=10,
         health_check_timeout_s=10,
         graceful_shutdown_timeout_s=10,
-        ray_actor_options={"num_cpus": 0},
+        # Where the dashboard is, which may listen on the head's loopback alone.
+        ray_actor_options={"num_cpus": 0, "resources": {HEAD_NODE: 0.001}},
     )
     return deployment(Controller).bind()

@@ -1,6 +1,6 @@
 """The data plane as a Ray Serve app: one replica, one model server."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from open_inference.grpc.protocol import (
     ServerLiveRequest,
@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve import Application
 
 if TYPE_CHECKING:
-    from ..serving.server import ModelServer
+    from starlette.types import ASGIApp
 
 
 class InferenceArgs(BaseModel):
@@ -29,17 +29,17 @@ class Inference:
 
     def __init__(self) -> None:
         # Serve also imports this module in a short-lived process that only reads the application's shape.
-        from ..kernel.settings import Settings
-        from ..kernel.telemetry import configure_logging
+        from ..compute.inner_edge import behind_edge
         from ..serving.server import ModelServer
+        from .preparation import prepare
 
-        settings = Settings()
-        configure_logging(settings.log)
+        settings = prepare(schema=False)
         self._server = ModelServer.open(settings)
+        self._app = behind_edge(cast("ASGIApp", self._server), settings)
 
-    def __serve_build_asgi_app__(self) -> "ModelServer":
+    def __serve_build_asgi_app__(self) -> "ASGIApp":
         """Give Serve the ASGI app; its lifespan starts and stops the background work."""
-        return self._server
+        return self._app
 
     async def ServerLive(self, request: ServerLiveRequest) -> ServerLiveResponse:  # noqa: N802
         """Answer the gRPC call of that name in Open Inference Protocol v2."""

@@ -9,8 +9,8 @@ from sqlmodel import col, select
 
 from factories import Tenant
 from raymill.auth import service
-from raymill.auth.bootstrap import ADMIN_EMAIL, ensure_admin
-from raymill.auth.errors import EmailTaken, SessionEnded, WeakPassword
+from raymill.auth.bootstrap import ADMIN_EMAIL, ensure_admin, reset_admin_password
+from raymill.auth.errors import EmailTaken, InvalidCredentials, SessionEnded, WeakPassword
 from raymill.auth.events import SessionRevoked
 from raymill.auth.models import RefreshToken, User
 from raymill.auth.permissions import GlobalRole
@@ -69,6 +69,23 @@ def test_the_admin_is_made_once_and_can_log_in(resources: Resources) -> None:
             settings=resources.settings.auth,
         )
     assert answer.user.role == GlobalRole.ADMIN
+
+
+@pytest.mark.integration
+def test_a_new_password_of_the_admin_ends_the_old_one_and_its_sessions(resources: Resources) -> None:
+    def log_in(password: str) -> str:
+        credentials, auth = LoginCredentials(email=ADMIN_EMAIL, password=password), resources.settings.auth
+        with resources.session() as session:
+            return service.login(session, credentials=credentials, signer=resources.signer, settings=auth).access_token
+
+    first = reset_admin_password(resources.settings)
+    token = log_in(first)
+    second = reset_admin_password(resources.settings)
+    with pytest.raises(InvalidCredentials):
+        log_in(first)
+    with resources.session() as session:
+        assert not service.validate_token(session, token=token, signer=resources.signer).valid
+    log_in(second)
 
 
 @pytest.mark.integration

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from raymill.compute.cluster import Cluster, ClusterUnreachable
 from raymill.compute.isolation import blanked_environment
-from raymill.compute.jobs import JobSubmission, RayJobs
+from raymill.compute.jobs import JobRefused, JobState, JobSubmission, RayJobs
 
 TOKEN = "secret"
 
@@ -19,6 +20,11 @@ class Dashboard(BaseHTTPRequestHandler):
     """Ray 2.60's `/api/jobs/`, as its job_head.py answers."""
 
     jobs: dict[str, dict[str, Any]]
+    packages: dict[str, bytes]
+
+    def do_PUT(self) -> None:
+        self.packages[self.path] = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer("")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -29,6 +35,10 @@ class Dashboard(BaseHTTPRequestHandler):
             self._answer({"stopped": True})
             return
         asked = json.loads(body)
+        if self.path.endswith("/become"):
+            self.jobs[self.path.split("/")[3]].update(asked)
+            self._answer({})
+            return
         if asked["submission_id"] in self.jobs:
             self._answer(f"ValueError: Job with submission_id {asked['submission_id']} already exists.", 400)
             return
@@ -41,7 +51,9 @@ class Dashboard(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self._is_stranger():
             return
-        if self.path.endswith("/logs"):
+        if self.path.startswith("/api/packages/"):
+            self._answer("", 200 if self.path in self.packages else 404)
+        elif self.path.endswith("/logs"):
             self._answer({"logs": "line\n"})
         else:
             self._answer([*self.jobs.values(), {"submission_id": None, "status": "RUNNING", "message": ""}])
@@ -66,7 +78,7 @@ class Dashboard(BaseHTTPRequestHandler):
 @pytest.fixture
 def dashboard() -> Iterator[str]:
     """Return the URL of a dashboard without jobs."""
-    handler = type("Fresh", (Dashboard,), {"jobs": {}})
+    handler = type("Fresh", (Dashboard,), {"jobs": {}, "packages": {}})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -101,8 +113,25 @@ def test_submitting_again_leaves_the_job_as_it_is(jobs: RayJobs) -> None:
 
 
 def test_a_refused_submission_is_an_error(jobs: RayJobs) -> None:
-    with pytest.raises(ClusterUnreachable, match="entrypoint must be"):
+    with pytest.raises(JobRefused, match="entrypoint must be"):
         jobs.submit(submission(entrypoint=""))
+
+
+def test_a_failed_job_says_how_it_ended(jobs: RayJobs, dashboard: str) -> None:
+    jobs.submit(submission())
+    with Cluster(dashboard, TOKEN) as cluster:
+        ended = {"status": "FAILED", "message": "killed", "driver_exit_code": -9, "end_time": 2_500}
+        cluster.call("POST", "/api/jobs/job_1/become", json=ended)
+    assert jobs.states() == {"job_1": JobState("FAILED", "killed", exit_code=-9, ended_at=2.5)}
+
+
+def test_a_package_is_put_where_a_runtime_environment_finds_it(jobs: RayJobs, dashboard: str, tmp_path: Path) -> None:
+    file = tmp_path / "package.zip"
+    file.write_bytes(b"zip")
+    jobs.put_package("gcs://_ray_pkg_1.zip", file)
+    with Cluster(dashboard, TOKEN) as cluster:
+        assert cluster.send("GET", "/api/packages/gcs/_ray_pkg_1.zip").is_success
+        assert cluster.send("GET", "/api/packages/gcs/_ray_pkg_2.zip").status_code == 404
 
 
 def test_a_wrong_token_is_said_plainly(dashboard: str) -> None:

@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,18 @@ from pydantic import SecretStr
 
 from raymill.compute.cluster import Cluster, ClusterUnreachable, dashboard_url
 from raymill.compute.embedded import processes
-from raymill.compute.embedded.errors import PortTaken, StartFailed
+from raymill.compute.embedded.errors import PortTaken, StartFailed, Unreachable
 from raymill.compute.embedded.ray_head import EmbeddedRay
 from raymill.compute.embedded.stack import Stack
 from raymill.compute.serve_config import AppFailed, deploy, read_serve_config
-from raymill.kernel.settings import DatabaseSettings, HttpSettings, RaySettings, RedisSettings, Settings
+from raymill.kernel.settings import (
+    DatabaseSettings,
+    HttpSettings,
+    RaySettings,
+    RedisSettings,
+    Settings,
+    StorageSettings,
+)
 from servers import free_ports, platform_environment, remove_platform
 
 HERE = Path(__file__).parent
@@ -111,7 +119,7 @@ def session_of(leader: int) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def platform() -> Iterator[Platform]:
     home = Path("/tmp") / f"rm-stack-{os.getpid()}"  # noqa: S108
-    environment = platform_environment(home)
+    environment = platform_environment(home) | {"RAYMILL_RAY__GCS_FAULT_TOLERANCE": "true"}
     home.mkdir(mode=0o700)
     stack = Stack(settings_of(environment), report=Quiet(), apps_path=write_apps(home / "apps.yaml"))
     stack.up(lambda settings: None)
@@ -210,15 +218,25 @@ def test_an_existing_cluster_is_joined_and_left(platform: Platform, tmp_path: Pa
 
 
 @pytest.mark.ray
-def test_up_after_the_head_was_killed_starts_a_new_one(platform: Platform) -> None:
+def test_up_after_the_gcs_was_killed_revives_the_same_cluster(platform: Platform) -> None:
     stack = platform.stack
-    first = stack.ray.find_process()
-    leftovers = stack.ray.find_processes()
-    first.send_signal(signal.SIGKILL)
-    processes.wait_ended([first], timeout_s=5)
+    head, leftovers, before = stack.ray.find_process(), stack.ray.find_processes(), facts(stack)
+    [gcs] = [one for one in leftovers if one.name() == "gcs_server"]
+    gcs.kill()
+    # Ray ends the rest of the head by itself.
+    assert not processes.wait_ended([head], timeout_s=15)
+    begun = time.monotonic()
     stack.up(lambda settings: None)
-    assert stack.ray.find_process().pid != first.pid
+    assert httpx.get(f"{stack.settings.http.base_url}/api/readyz").text == "ready"
+    assert time.monotonic() - begun < 60
+    assert stack.ray.find_process().pid != head.pid
     assert not [one for one in leftovers if processes.is_alive(one)]
+    assert facts(stack) == before
+
+
+def facts(stack: Stack) -> tuple[str, set[str]]:
+    with Cluster.connect(stack.settings) as cluster:
+        return cluster.cluster_id(), {job.submission_id for job in cluster.jobs() if job.submission_id}
 
 
 @pytest.mark.ray
@@ -279,6 +297,24 @@ def test_an_unreachable_server_is_one_sentence(section: dict[str, object], sente
     assert sentence in caught.value.message
     assert "secret" not in caught.value.message
     assert stack.report.lines == []
+
+
+@pytest.mark.integration
+def test_a_server_that_refuses_us_says_why(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    def wrong(url: str) -> SecretStr:
+        return SecretStr(re.sub(r"(//[^:]*):[^@]+@", r"\1:secret@", url))
+
+    refusals = {
+        "password authentication failed": {"database": DatabaseSettings(url=wrong(database_url))},
+        "invalid username-password pair": {"redis": RedisSettings(url=wrong(redis_url))},
+        "No such file": {"redis": RedisSettings(url=SecretStr(f"rediss{redis_url[5:]}?ssl_ca_certs=/nowhere"))},
+        "Not a directory": {"storage": StorageSettings(url=f"file://{__file__}/store")},
+    }
+    for words, section in refusals.items():
+        stack = Stack(Settings(home=tmp_path, **section), report=Quiet())
+        with pytest.raises(Unreachable, match=words) as caught:
+            stack.up(lambda settings: None)
+        assert "secret" not in caught.value.message
 
 
 @pytest.mark.integration

@@ -2,6 +2,8 @@
 
 `ray start --block` leads a session of its own, so the GCS, the raylet, the dashboard, Serve's replicas and HAProxy can
 be found by session id. Drivers of Ray jobs lead their own sessions; those carry a mark in their environment.
+
+When the GCS dies, Ray ends the whole head. With its tables in a Valkey, the next head is the same cluster again.
 """
 
 import hashlib
@@ -24,6 +26,7 @@ from ..haproxy.install import install_wrapper
 from ..serve_environment import serve_environment
 from . import processes
 from .errors import PortTaken, StartFailed, StopFailed
+from .valkey import EmbeddedValkey
 
 # Not a RAYMILL_ name: those are settings, and jobs get them blanked.
 MARK = "_RAYMILL_HEAD"
@@ -49,6 +52,7 @@ class EmbeddedRay:
         self.folder = settings.home / "ray"
         self.log = settings.home / "logs" / "ray.log"
         self._state_path = self.folder / "head.json"
+        self._tables = EmbeddedValkey(settings.home / "gcs", log=settings.home / "logs" / "gcs-valkey.log")
 
     @property
     def gcs_address(self) -> str:
@@ -94,9 +98,11 @@ class EmbeddedRay:
         if (head := self.find_process()) is not None:
             self._await_answer(head, "runs but does not answer; run 'raymill down', then 'raymill up'")
             return
-        self.stop()
+        self.clear()
         self.check_ports()
         self._prepare_folders()
+        if self.settings.ray.gcs_fault_tolerance:
+            self._tables.start()
         mark = secrets.token_hex(8)
         with self.log.open("ab") as log:
             child = subprocess.Popen(  # noqa: S603
@@ -120,6 +126,16 @@ class EmbeddedRay:
         """
         if self.find_process() is not None:
             self._stop_jobs()
+        self.clear()
+        # Who takes the cluster down on purpose gets a new one next time.
+        self._tables.destroy()
+
+    def clear(self) -> None:
+        """End every process of the cluster, also those that outlived its head.
+
+        Raises:
+            StopFailed: When a process survives SIGKILL.
+        """
         for grace_s in (GRACE_S, 0.0):
             remaining = self.find_processes()
             if not remaining:
@@ -173,6 +189,8 @@ class EmbeddedRay:
         }
         if ray.num_cpus is not None:
             options["num-cpus"] = ray.num_cpus
+        if ray.gcs_fault_tolerance:
+            options["redis-password"] = self._tables.password
         words = [f"--{name}={value}" for name, value in options.items()]
         launcher = Path(sys.executable).with_name("ray")
         return [str(launcher), "start", "--head", "--block", "--disable-usage-stats", *words]
@@ -192,6 +210,7 @@ class EmbeddedRay:
                 "RAYMILL_CONFIG_FILE": str(self.settings.config_file or self.settings.home / "config.json"),
                 MARK: mark,
             }
+            | ({"RAY_REDIS_ADDRESS": f"127.0.0.1:{self._tables.port}"} if self.settings.ray.gcs_fault_tolerance else {})
         )
 
     def _await_answer(self, head: psutil.Process, complaint: str) -> None:

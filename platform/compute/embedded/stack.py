@@ -1,7 +1,6 @@
 """The whole platform on one machine: brings every part up, takes it down, and says how it is."""
 
 import fcntl
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,14 +12,13 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 from pydantic import BaseModel, SecretStr
-from redis.exceptions import RedisError
 
-from ...kernel import cache
 from ...kernel.settings import DatabaseSettings, RedisSettings, Settings
 from .. import serve_config
 from ..cluster import Cluster, dashboard_url
 from . import processes
 from .errors import StartFailed, Unreachable
+from .external import check_postgres, check_store, check_valkey, place
 from .postgres import EmbeddedPostgres
 from .ray_head import EmbeddedRay
 from .valkey import EmbeddedValkey
@@ -90,7 +88,7 @@ class Stack:
         with self._alone():
             self._check_external()
             if self.settings.ray.address is None and self.ray.find_process() is None:
-                self.ray.stop()
+                self.ray.clear()
                 self.ray.check_ports()
             with ThreadPoolExecutor(3) as pool:
                 databases = pool.submit(self._start_databases, pool, prepare)
@@ -101,11 +99,17 @@ class Stack:
             self._await_door()
         return self.settings
 
-    def down(self) -> None:
-        """Take every part down that `up` started; the data stays."""
+    def down(self, farewell: Callable[[Settings], None] = lambda settings: None) -> None:
+        """Take every part down that `up` started; the data stays.
+
+        Args:
+            farewell: Called while everything still runs: lets the applications write away what they hold in memory.
+        """
         if not self.settings.home.exists():
             return
         with self._alone():
+            if self.ray.find_process() is not None:
+                farewell(self.settings)
             with self._step("Ray") as done:
                 self.ray.stop()
                 done("stopped")
@@ -140,16 +144,16 @@ class Stack:
                 done(f"127.0.0.1:{part.port}")
                 return url
             url = _url(self._section(part))
-            done(f"{_place(url)} (external)")
+            done(f"{place(url)} (external)")
             return url
 
     def _check_external(self) -> None:
         """Make sure that what the settings name answers, before anything is started."""
-        if not self.is_embedded(self.postgres) and not _listens(url := _url(self.settings.database)):
-            raise Unreachable(f"PostgreSQL at {_place(url)} (RAYMILL_DATABASE__URL) does not answer.")
-        if not self.is_embedded(self.valkey) and not _answers(self.settings):
-            url = _url(self.settings.redis)
-            raise Unreachable(f"The cache at {_place(url)} (RAYMILL_REDIS__URL) does not answer or refuses us.")
+        if not self.is_embedded(self.postgres):
+            check_postgres(self.settings)
+        if not self.is_embedded(self.valkey):
+            check_valkey(self.settings)
+        check_store(self.settings)
         if self.settings.ray.address is not None:
             with Cluster.connect(self.settings) as cluster:
                 cluster.version()
@@ -224,15 +228,13 @@ class Stack:
 
     def _postgres_status(self) -> PartStatus:
         if not self.is_embedded(self.postgres):
-            url = _url(self.settings.database)
-            return PartStatus("postgres", "external" if _listens(url) else "unreachable", _place(url))
+            return _external_status("postgres", place(_url(self.settings.database)), self.settings, check_postgres)
         address = f"127.0.0.1:{self.postgres.port}" if self.postgres.port else ""
         return _local_status("postgres", address, self.postgres.find_process())
 
     def _valkey_status(self) -> PartStatus:
         if not self.is_embedded(self.valkey):
-            url = _url(self.settings.redis)
-            return PartStatus("valkey", "external" if _answers(self.settings) else "unreachable", _place(url))
+            return _external_status("valkey", place(_url(self.settings.redis)), self.settings, check_valkey)
         address = f"127.0.0.1:{self.valkey.port}" if self.valkey.port else ""
         return _local_status("valkey", address, self.valkey.find_process())
 
@@ -262,33 +264,8 @@ def _given(settings: BaseModel) -> dict[str, Any]:
     return document
 
 
-def _answers(settings: Settings) -> bool:
-    client = cache.connect(settings.redis)
-    try:
-        return bool(client.ping())
-    except RedisError:
-        return False
-    finally:
-        client.close()
-
-
-def _listens(url: str) -> bool:
-    parts = urlsplit(url)
-    try:
-        socket.create_connection((parts.hostname, parts.port or 5432), timeout=3.0).close()
-    except OSError:
-        return False
-    return True
-
-
 def _url(section: DatabaseSettings | RedisSettings) -> str:
     return section.url.get_secret_value() if section.url else ""
-
-
-def _place(url: str) -> str:
-    """Host, port and database of a URL, without its password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port}{parts.path}" if parts.port else f"{parts.hostname}{parts.path}"
 
 
 def local_url(settings: Settings) -> str:
@@ -300,6 +277,14 @@ def local_url(settings: Settings) -> str:
         return external.rstrip("/")
     host = "127.0.0.1" if settings.http.host in {"0.0.0.0", "::"} else settings.http.host  # noqa: S104
     return f"http://{host}:{settings.http.port}"
+
+
+def _external_status(part: str, address: str, settings: Settings, check: Callable[[Settings], None]) -> PartStatus:
+    try:
+        check(settings)
+    except Unreachable as error:
+        return PartStatus(part, "unreachable", address, detail=error.message)
+    return PartStatus(part, "external", address)
 
 
 def _local_status(part: str, address: str, process: psutil.Process | None) -> PartStatus:

@@ -41,6 +41,12 @@ class EmbeddedValkey:
         return f"redis://:{state['password']}@127.0.0.1:{state['port']}/0"
 
     @property
+    def password(self) -> str:
+        """Password of the server; only after the first start."""
+        password: str = processes.read_state(self._state_path)["password"]
+        return password
+
+    @property
     def port(self) -> int | None:
         """Port of the server, or None before the first start."""
         return processes.read_state(self._state_path).get("port")
@@ -110,11 +116,11 @@ class EmbeddedValkey:
             f'pidfile "{pid_file}"',
             f'dir "{self.folder}"',
             f'logfile "{self.log}"',
-            f"shutdown-on-sigterm {'save' if self.durable else 'nosave'}",
             f"appendonly {'yes' if self.durable else 'no'}",
+            # The append-only file is enough, and a snapshot that fails on a full disk would stop every write.
+            'save ""',
+            "shutdown-on-sigterm nosave",
         ]
-        if not self.durable:
-            lines.append('save ""')
         return "\n".join(lines) + "\n"
 
     def _await_answer(self) -> None:
