@@ -107,6 +107,8 @@ class ColumnProfile:
         return found
 
     def _compare(self, values: pa.Array) -> Hashes | None:
+        if pa.types.is_floating(values.type):
+            values = one_zero(values)
         try:
             encoded = values if pa.types.is_dictionary(values.type) else pc.dictionary_encode(values)
             words = encoded.dictionary if _is_number(encoded.dictionary.type) else encoded.dictionary.cast(pa.string())
@@ -138,6 +140,12 @@ class ColumnProfile:
             return None
         shown: str = pa.array([value], _same_width(self._type)).view(self._type).cast(pa.string())[0].as_py()
         return shown
+
+
+def one_zero(numbers: pa.Array) -> pa.Array:
+    """Drop the sign of negative zeros, which equal zero and have other bytes; float16 becomes float32."""
+    wide = numbers.cast(pa.float32()) if pa.types.is_float16(numbers.type) else numbers
+    return pc.add(wide, pa.scalar(0.0, wide.type))
 
 
 class Moments:

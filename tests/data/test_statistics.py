@@ -7,7 +7,7 @@ from decimal import Decimal
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raymill.data.schemas import DataStatistics
@@ -29,6 +29,7 @@ def column(values: object, type_: pa.DataType | None = None) -> dict[str, object
     return found
 
 
+@example([0.0, -0.0], 1)
 @given(st.lists(st.none() | NUMBERS, min_size=1, max_size=200), st.integers(1, 50))
 def test_numbers_agree_with_pandas(values: list[float | None], batch_rows: int) -> None:
     series = pd.Series(values, dtype="float64")

@@ -146,6 +146,9 @@ def classes_of(column: pa.ChunkedArray) -> tuple[list[Label], npt.NDArray[np.int
     """Return the different values, sorted, and for each row the index of its value."""
     plain = pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
     values = plain.combine_chunks()
+    if pa.types.is_floating(values.type):
+        # Both zeros are one class.
+        values = pc.add(values.cast(pa.float64()), 0.0)
     classes = values.unique()
     classes = classes.take(pc.sort_indices(classes))
     targets: npt.NDArray[np.int64] = pc.index_in(values, value_set=classes).to_numpy().astype(np.int64)
