@@ -6,9 +6,12 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
+
+from ..gateway.headers import SecurityHeaders, page_policy
 
 
 class ConsoleArgs(BaseModel):
@@ -18,11 +21,12 @@ class ConsoleArgs(BaseModel):
 
 
 async def _page(request: Request) -> HTMLResponse:
-    return HTMLResponse(request.app.state.page)
+    page: str = request.app.state.page
+    return HTMLResponse(page, headers={"Content-Security-Policy": page_policy(page)})
 
 
 def _asgi() -> Starlette:
-    app = Starlette(routes=[Route("/{path:path}", _page)])
+    app = Starlette(routes=[Route("/{path:path}", _page)], middleware=[Middleware(SecurityHeaders)])
     app.state.page = files(__package__).joinpath("console.html").read_text()
     return app
 

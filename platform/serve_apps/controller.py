@@ -24,6 +24,7 @@ class Controller:
         from ..controller.steps import make_scheduler
         from ..deployments import publisher
         from ..kernel.resources import Resources
+        from ..projects import group_teams
         from ..train import checkpoints
         from .preparation import prepare
 
@@ -33,6 +34,7 @@ class Controller:
         self._resources = Resources.open(settings)
         publisher.subscribe(self._resources)
         checkpoints.subscribe(self._resources)
+        group_teams.subscribe(self._resources)
         self._scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
         self._scheduler.start()
 

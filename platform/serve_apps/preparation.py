@@ -5,7 +5,7 @@ All of it may run in several processes at once and again at any time: it makes w
 
 from ..compute.inside import settings_inside_ray
 from ..compute.nodes import check_shared, is_alone
-from ..kernel.security import make_keys
+from ..kernel.keyfiles import make_keys
 from ..kernel.settings import Settings
 from ..kernel.telemetry import configure_logging
 
