@@ -2,14 +2,24 @@
 
 from datetime import timedelta
 
+import structlog
 from sqlalchemy import delete
-from sqlmodel import col
+from sqlmodel import Session, col
 
+from ..data import service as data
+from ..deployments import service as deployments
 from ..kernel.clock import Clock, utc_now
+from ..kernel.envelope import MasterKeys
 from ..kernel.events import OutboxEvent
 from ..kernel.idempotency import IdempotencyRecord
 from ..kernel.resources import Resources
+from ..projects.blobs import collect
+from ..projects.secrets import are_kept, rewrap_secrets
+from ..registry import versions
+from ..train import submissions
 from .models import Lease
+
+log = structlog.get_logger("raymill.controller")
 
 KEPT = timedelta(hours=24)
 
@@ -22,3 +32,34 @@ def clean(resources: Resources, now: Clock = utc_now) -> None:
         session.execute(delete(OutboxEvent).where(col(OutboxEvent.delivered_at) < before))
         # Of clusters that are gone; with the lease goes what else is kept for its cluster.
         session.execute(delete(Lease).where(col(Lease.expires_at) < before))
+
+
+def collect_blobs(resources: Resources, now: Clock = utc_now) -> None:
+    """Remove from the object store what no row refers to any more, and give its bytes back to its project.
+
+    Raises:
+        StoreUnavailable: If the object store does not answer; the rest is removed the next time.
+    """
+    grace = timedelta(seconds=resources.settings.controller.collect_after_s)
+    if removed := collect(resources, now=now(), grace=grace, in_use=_in_use):
+        log.info("blobs_collected", removed=removed)
+
+
+def _in_use(session: Session, uris: list[str]) -> set[str]:
+    askers = (data.uris_in_use, versions.uris_in_use, deployments.uris_in_use, submissions.uris_in_use)
+    return {uri for ask in askers for uri in ask(session, uris)}
+
+
+def rewrap(resources: Resources) -> None:
+    """Wrap the secrets whose master key was replaced under the current one.
+
+    Raises:
+        MasterKeyMissing: If a key that is still needed was removed.
+    """
+    with resources.database.session() as session:
+        left = are_kept(session)
+    # A platform that keeps no secrets needs no master key.
+    masters = MasterKeys.load(resources.settings.keys_dir) if left else None
+    while left and masters is not None:
+        with resources.database.session() as session:
+            left = rewrap_secrets(session, masters) > 0

@@ -5,7 +5,7 @@ from ..deployments.publisher import sweep
 from ..kernel.resources import Resources
 from ..train.reconcile import step as reconcile_jobs
 from ..train.runtime import RayJobRuntime
-from .cleanup import clean
+from .cleanup import clean, collect_blobs, rewrap
 from .leases import LeaseKeeper
 from .lost_jobs import LostJobs
 from .scheduler import Scheduler, Step
@@ -31,6 +31,8 @@ def global_steps(resources: Resources) -> list[Step]:
         Step("publications", GLOBAL, lambda: sweep(resources), every_s, longest_pause_s=every_s),
         Step("lost-jobs", GLOBAL, LostJobs(resources, prefix=_CLUSTER).step, every_s),
         Step("cleanup", GLOBAL, lambda: clean(resources), _HOUR_S),
+        Step("blobs", GLOBAL, lambda: collect_blobs(resources), _HOUR_S, limit_s=600.0),
+        Step("secrets", GLOBAL, lambda: rewrap(resources), _HOUR_S),
     ]
 
 

@@ -3,18 +3,20 @@
 from hashlib import file_digest
 from pathlib import Path
 
-from ..kernel.storage import ObjectStore
+from ..kernel.resources import Resources
+from ..projects.blobs import keep_file
 from .service import StoredTable
 from .tables import to_parquet
 
 
-def store_table(store: ObjectStore, *, project_id: str, upload: Path, filename: str) -> StoredTable:
+def store_table(resources: Resources, *, project_id: str, upload: Path, filename: str) -> StoredTable:
     """Convert an uploaded file beside itself and store the result.
 
-    A table that is stored and never gets its row costs space only: the same upload finds it again by its digest.
+    A table that is stored and never gets its row is collected later.
 
     Raises:
         ValidationFailed: If the file is not a table that can be kept.
+        QuotaExceeded: If the project may not store that much more.
     """
     target = upload.with_name("table.parquet")
     try:
@@ -22,7 +24,7 @@ def store_table(store: ObjectStore, *, project_id: str, upload: Path, filename: 
         with upload.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
         return StoredTable(
-            blob=store.put_file(project_id, target),
+            blob=keep_file(resources, project_id=project_id, path=target),
             row_count=profile.row_count,
             columns=profile.schema(),
             statistics=profile.statistics(),

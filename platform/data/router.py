@@ -125,7 +125,7 @@ def _add_version(
     resources: Resources, principal: Principal, target: tuple[str, str], upload: Path, filename: str
 ) -> DatasetVersionRead:
     project_id, dataset_id = target
-    table = store_table(resources.store, project_id=project_id, upload=upload, filename=filename)
+    table = store_table(resources, project_id=project_id, upload=upload, filename=filename)
     with resources.session() as session:
         version = service.add_version(session, dataset_id=dataset_id, table=table, created_by=principal.id)
         return service.describe_version(version)

@@ -11,7 +11,7 @@ from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
 from ..kernel.ids import new_id
-from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.pagination import Glance, Page, PageQuery, glance, paginate
 from ..kernel.storage import Blob
 from ..projects.service import authorize, visible
 from .errors import DatasetInUse, DatasetNameTaken, DatasetNotFound, DatasetVersionNotFound
@@ -75,6 +75,11 @@ def list_datasets(
     if name is not None:
         filters.append(col(Dataset.name) == name)
     return paginate(session, Dataset, query, *filters)
+
+
+def glance_at_datasets(session: Session, project_id: str) -> Glance:
+    """Return how many datasets a project has, and the newest."""
+    return glance(session, Dataset, col(Dataset.project_id) == project_id)
 
 
 def update_dataset(session: Session, *, dataset: Dataset, data: DatasetPatch) -> Dataset:
@@ -165,6 +170,11 @@ def delete_version(session: Session, version: DatasetVersion) -> None:
         session, DatasetInUse(f"Version {version.version} is still used, for instance by a training job.")
     ):
         session.delete(version)
+
+
+def uris_in_use(session: Session, uris: list[str]) -> set[str]:
+    """Return which of these places hold a version of a dataset."""
+    return set(session.exec(select(DatasetVersion.uri).where(col(DatasetVersion.uri).in_(uris))))
 
 
 def version_blob(version: DatasetVersion) -> Blob:

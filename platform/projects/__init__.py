@@ -1,1 +1,1 @@
-"""Projects and their members: the walls between tenants."""
+"""Projects, their members and teams, secrets and quotas: the walls between tenants."""

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from ..auth import keys
 from ..auth.deps import CurrentPrincipal
-from ..auth.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyRead
+from ..auth.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyRead, KeyRotation
 from ..kernel.deps import DbSession, Paging
 from ..kernel.pagination import Page
 from . import keys as project_keys
@@ -32,6 +32,13 @@ def list_api_keys(
 def get_api_key(key_id: str, session: DbSession, principal: CurrentPrincipal) -> ApiKeyRead:
     """Return one key without its secret."""
     return ApiKeyRead.model_validate(project_keys.get_key(session, principal=principal, key_id=key_id))
+
+
+@router.post("/{key_id}/rotate", status_code=201)
+def rotate_api_key(key_id: str, data: KeyRotation, session: DbSession, principal: CurrentPrincipal) -> ApiKeyCreated:
+    """Replace a key; the old one works ``overlap_s`` seconds more."""
+    key, secret = project_keys.rotate_key(session, principal=principal, key_id=key_id, overlap_s=data.overlap_s)
+    return ApiKeyCreated(**ApiKeyRead.model_validate(key).model_dump(), key=secret)
 
 
 @router.delete("/{key_id}", status_code=204)

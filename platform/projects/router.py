@@ -3,11 +3,11 @@
 from fastapi import APIRouter
 
 from ..auth.deps import CurrentPrincipal, OncePerKey
-from ..kernel.deps import DbSession, Paging
+from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
-from . import service
-from .deps import ProjectAdmin, ProjectReader
-from .schemas import MemberRead, MemberWrite, ProjectCreate, ProjectRead, ProjectUpdate
+from . import quotas, service
+from .deps import ProjectAdmin, ProjectGoverned, ProjectReader
+from .schemas import MemberRead, MemberWrite, ProjectCreate, ProjectRead, ProjectUpdate, QuotaLimits, UsageRead
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -30,12 +30,6 @@ def list_projects(session: DbSession, principal: CurrentPrincipal, query: Paging
     return service.list_projects(session, principal=principal, query=query).map(ProjectRead.model_validate)
 
 
-@router.get("/{project_id}")
-def get_project(project: ProjectReader) -> ProjectRead:
-    """Return one project."""
-    return ProjectRead.model_validate(project)
-
-
 @router.patch("/{project_id}")
 def update_project(data: ProjectUpdate, project: ProjectAdmin, session: DbSession) -> ProjectRead:
     """Change a project."""
@@ -46,6 +40,33 @@ def update_project(data: ProjectUpdate, project: ProjectAdmin, session: DbSessio
 def delete_project(project: ProjectAdmin, session: DbSession) -> None:
     """Remove an empty project."""
     service.delete_project(session, project)
+
+
+@router.post("/{project_id}/archive")
+def archive_project(project: ProjectAdmin, session: DbSession) -> ProjectRead:
+    """Freeze a project: reads and its endpoints go on, changes are refused."""
+    return ProjectRead.model_validate(service.archive_project(session, project))
+
+
+@router.post("/{project_id}/restore")
+def restore_project(project: ProjectAdmin, session: DbSession) -> ProjectRead:
+    """Let an archived project change again."""
+    return ProjectRead.model_validate(service.restore_project(session, project))
+
+
+@router.get("/{project_id}/usage")
+def get_project_usage(project: ProjectReader, session: DbSession, resources: AppResources) -> UsageRead:
+    """Return what a project uses of its quotas."""
+    return quotas.read_usage(session, project=project, defaults=resources.settings.quotas)
+
+
+@router.put("/{project_id}/quotas")
+def set_project_quotas(
+    data: QuotaLimits, project: ProjectGoverned, session: DbSession, resources: AppResources
+) -> UsageRead:
+    """Give a project quotas of its own; for administrators of the platform."""
+    quotas.set_limits(session, project=project, data=data)
+    return quotas.read_usage(session, project=project, defaults=resources.settings.quotas)
 
 
 @router.get("/{project_id}/members")

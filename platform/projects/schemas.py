@@ -1,11 +1,28 @@
 """Bodies of the project routes."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from ..auth.permissions import ProjectRole
+from ..auth.permissions import Permission, ProjectRole
+
+
+class JobDefaults(BaseModel):
+    """What a training job of the project does when machines are lost, unless the job says otherwise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    on_loss: Literal["fail", "resume"] = "fail"
+    max_restarts: int = Field(3, ge=0, le=100)
+
+
+class ProjectSettings(BaseModel):
+    """The settings of a project."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    job_restart: JobDefaults = JobDefaults()
 
 
 class ProjectCreate(BaseModel):
@@ -15,6 +32,7 @@ class ProjectCreate(BaseModel):
 
     name: str
     description: str = Field("", max_length=2000)
+    settings: ProjectSettings = ProjectSettings()
 
 
 class ProjectUpdate(BaseModel):
@@ -23,6 +41,7 @@ class ProjectUpdate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     description: str | None = Field(None, max_length=2000)
+    settings: ProjectSettings | None = None
 
 
 class ProjectRead(BaseModel):
@@ -33,7 +52,8 @@ class ProjectRead(BaseModel):
     id: str
     name: str
     description: str
-    settings: dict[str, Any]
+    settings: ProjectSettings
+    archived_at: datetime | None
     created_at: datetime
     updated_at: datetime
 
@@ -54,3 +74,142 @@ class MemberRead(BaseModel):
     name: str
     role: ProjectRole
     created_at: datetime
+
+
+TeamPermissions = Annotated[list[Permission | Literal["*"]], Field(min_length=1, max_length=100)]
+
+
+class TeamCreate(BaseModel):
+    """A new team; ``permissions`` bounds what its members get by it in any project, ``["*"]`` does not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str = Field("", max_length=2000)
+    permissions: TeamPermissions = ["*"]
+
+
+class TeamUpdate(BaseModel):
+    """What may change; fields left out stay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    description: str | None = Field(None, max_length=2000)
+    permissions: TeamPermissions | None = None
+
+
+class TeamMemberWrite(BaseModel):
+    """The place that an account gets in a team; an owner decides who is in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["owner", "member"] = "member"
+
+
+class TeamMemberRead(BaseModel):
+    """A member of a team."""
+
+    user_id: str
+    email: str
+    name: str
+    role: Literal["owner", "member"]
+
+
+class TeamProjectRead(BaseModel):
+    """A project that a team has a role in, and what its members may do there by that."""
+
+    project_id: str
+    name: str
+    role: ProjectRole
+    permissions: list[Permission]
+
+
+class TeamRead(BaseModel):
+    """A team; of its projects only those are shown that the caller may see."""
+
+    id: str
+    name: str
+    description: str
+    permissions: TeamPermissions
+    members: list[TeamMemberRead]
+    projects: list[TeamProjectRead]
+    created_at: datetime
+    updated_at: datetime
+
+
+class TeamOfProject(BaseModel):
+    """A team that has a role in a project."""
+
+    team_id: str
+    name: str
+    role: ProjectRole
+
+
+class SecretWrite(BaseModel):
+    """The value of a secret."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    value: SecretStr = Field(min_length=1, max_length=65_536)
+
+
+class SecretRead(BaseModel):
+    """A secret without its value."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class SecretValue(BaseModel):
+    """What a secret hides, for a running job."""
+
+    value: str
+
+
+class ServiceAccountCreate(BaseModel):
+    """A principal of the project that is no person; it acts by API keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    role: Literal[ProjectRole.DEVELOPER, ProjectRole.VIEWER] = ProjectRole.VIEWER
+
+
+class ServiceAccountRead(BaseModel):
+    """A service account; ``role`` is None when it was taken out of the project's members."""
+
+    id: str
+    name: str
+    email: str
+    role: ProjectRole | None
+    created_at: datetime
+
+
+class QuotaLimits(BaseModel):
+    """What one project may take at once, instead of the platform's defaults; a field left out stays the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    concurrent_jobs: int | None = Field(None, ge=0)
+    cpus: float | None = Field(None, ge=0, allow_inf_nan=False)
+    gpus: float | None = Field(None, ge=0, allow_inf_nan=False)
+    stored_bytes: int | None = Field(None, ge=0, le=2**53)
+    deployments: int | None = Field(None, ge=0)
+
+
+class QuotaUse(BaseModel):
+    """How much of a quota is used."""
+
+    used: float
+    limit: float
+
+
+class UsageRead(BaseModel):
+    """What a project uses of each of its quotas."""
+
+    project_id: str
+    quotas: dict[str, QuotaUse]

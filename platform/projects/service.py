@@ -1,5 +1,6 @@
 """The rules of projects: names, members, and who may do what inside."""
 
+from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from sqlalchemy import or_
@@ -9,7 +10,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, false, select, true
 
 from ..auth import service as accounts
-from ..auth.permissions import MAY_CREATE_PROJECTS, ROLES, Permission, ProjectRole
+from ..auth.permissions import GLOBAL_ROLES, MAY_CREATE_PROJECTS, GlobalRole, Permission, ProjectRole
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
@@ -17,9 +18,12 @@ from ..kernel.errors import NotFound, PermissionDenied
 from ..kernel.events import record
 from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Page, PageQuery, paginate
+from . import rights
 from .errors import (
+    JoiningDenied,
     LastOwner,
     MemberNotFound,
+    ProjectArchived,
     ProjectCreationDenied,
     ProjectNameTaken,
     ProjectNotEmpty,
@@ -28,13 +32,33 @@ from .errors import (
 )
 from .events import MembershipChanged
 from .models import Project, ProjectMember
-from .schemas import MemberRead, ProjectCreate, ProjectUpdate
+from .schemas import MemberRead, ProjectCreate, ProjectSettings, ProjectUpdate
+
+# Refused in an archived project; who may enter it, by membership and by keys, can still be changed.
+_CHANGES = frozenset(
+    {
+        Permission.DATASET_WRITE,
+        Permission.MODEL_WRITE,
+        Permission.RUN_WRITE,
+        Permission.JOB_WRITE,
+        Permission.DEPLOYMENT_WRITE,
+        Permission.DEPLOYMENT_PRODUCTION,
+        Permission.SECRET_WRITE,
+    }
+)
 
 
 class OfProject(Protocol):
     """A row of one project."""
 
     project_id: str
+
+
+class Account(Protocol):
+    """A person's account."""
+
+    email: str
+    role: str
 
 
 Owned = TypeVar("Owned", bound=OfProject)
@@ -51,6 +75,7 @@ def create_project(session: Session, *, principal: Principal, data: ProjectCreat
     if principal.kind != "user" or principal.global_role not in MAY_CREATE_PROJECTS:
         raise ProjectCreationDenied(f"Your role {principal.global_role!r} may not create projects.")
     project = Project(id=new_id("prj"), name=check_name(data.name), description=data.description)
+    project.settings = data.settings.model_dump()
     with unless_refused(session, ProjectNameTaken(f"The project name {data.name!r} is taken; choose another.")):
         session.add(project)
     set_member(session, project=project, user=principal.user_id, role=ProjectRole.OWNER)
@@ -68,12 +93,39 @@ def find_project(session: Session, project_id: str) -> Project | None:
 
 
 def update_project(session: Session, *, project: Project, data: ProjectUpdate) -> Project:
-    """Change the fields that were given."""
+    """Change the fields that were given.
+
+    Raises:
+        ProjectArchived: If the project is archived.
+    """
+    _refuse_archived(project)
     for field, value in data.model_dump(exclude_none=True).items():
         setattr(project, field, value)
-    project.updated_at = utc_now()
-    session.add(project)
-    return project
+    return _touched(session, project)
+
+
+def archive_project(session: Session, project: Project) -> Project:
+    """Freeze a project: what is in it can be read and its endpoints answer, and nothing in it changes."""
+    project.archived_at = project.archived_at or utc_now()
+    return _touched(session, project)
+
+
+def restore_project(session: Session, project: Project) -> Project:
+    """Let an archived project change again."""
+    project.archived_at = None
+    return _touched(session, project)
+
+
+def settings_of(session: Session, project_id: str) -> ProjectSettings:
+    """Return the settings of a project.
+
+    Raises:
+        ProjectNotFound: If there is none.
+    """
+    project = find_project(session, project_id)
+    if project is None:
+        raise ProjectNotFound(project_id)
+    return ProjectSettings.model_validate(project.settings)
 
 
 def delete_project(session: Session, project: Project) -> None:
@@ -106,11 +158,13 @@ def set_member(session: Session, *, project: Project, user: str, role: ProjectRo
 
     Raises:
         MemberNotFound: If there is no such account.
+        JoiningDenied: If its global role may not join projects.
         LastOwner: If the only owner would lose that role.
     """
     account = accounts.find_account(session, user)
     if account is None or account.disabled_at is not None:
         raise MemberNotFound(f"There is no account {user!r}.")
+    check_may_join(account)
     _lock_members(session, project.id)
     member = _find_member(session, project.id, account.id)
     if member is None:
@@ -122,6 +176,16 @@ def set_member(session: Session, *, project: Project, user: str, role: ProjectRo
     session.flush()
     record(session, MembershipChanged(project_id=project.id))
     return _read(member, email=account.email, name=account.name)
+
+
+def check_may_join(account: Account) -> None:
+    """Refuse an account whose global role may not become a member of projects and teams.
+
+    Raises:
+        JoiningDenied: If it is a guest.
+    """
+    if Permission.PROJECT_JOIN not in GLOBAL_ROLES[GlobalRole(account.role)]:
+        raise JoiningDenied(account.email, account.role)
 
 
 def remove_member(session: Session, *, project: Project, user: str) -> None:
@@ -141,10 +205,14 @@ def remove_member(session: Session, *, project: Project, user: str) -> None:
     record(session, MembershipChanged(project_id=project.id))
 
 
+def project_ids_of(session: Session, user_id: str) -> list[str]:
+    """Return the ids of the projects that an account is a member of, directly or by team."""
+    return list(session.execute(rights.projects_of(user_id)).scalars())
+
+
 def member_permissions(session: Session, project_id: str) -> dict[str, frozenset[Permission]]:
-    """Map each member's account id to what the member may do in the project."""
-    members = session.exec(select(ProjectMember).where(ProjectMember.project_id == project_id))
-    return {member.user_id: ROLES[ProjectRole(member.role)] for member in members}
+    """Map the account id of each member, direct or by team, to what the member may do in the project."""
+    return rights.held_by_members(session, project_id)
 
 
 def permissions_in(session: Session, principal: Principal, project_id: str) -> frozenset[Permission]:
@@ -160,8 +228,7 @@ def permissions_by_membership(session: Session, principal: Principal, project_id
         return frozenset()
     if principal.kind == "job":
         return principal.permissions or frozenset()
-    member = _find_member(session, project_id, principal.user_id)
-    held = ROLES[ProjectRole(member.role)] if member else frozenset()
+    held = rights.held_by_member(session, project_id, principal.user_id)
     return held if principal.permissions is None else held & principal.permissions
 
 
@@ -171,6 +238,7 @@ def authorize(session: Session, principal: Principal, project_id: str, permissio
     Raises:
         ProjectNotFound: If it does not exist, or the principal has no right in it at all.
         PermissionDenied: If this one right is missing; the message names it.
+        ProjectArchived: If the permission is one to change what is in the project, and that is archived.
     """
     project = find_project(session, project_id)
     held = permissions_in(session, principal, project_id)
@@ -181,6 +249,9 @@ def authorize(session: Session, principal: Principal, project_id: str, permissio
             f"This needs the permission {permission.value!r} in project {project.name!r}.",
             details={"permission": permission.value},
         )
+    # What a job began before the project was archived, it may finish.
+    if permission in _CHANGES and principal.kind != "job":
+        _refuse_archived(project)
     return project
 
 
@@ -234,13 +305,28 @@ def visible(principal: Principal, project_id: Mapped[str], permission: Permissio
         return false()
     if principal.kind == "job":
         return project_id == principal.project_id
-    roles = [role for role, held in ROLES.items() if permission in held]
-    mine = select(ProjectMember.project_id).where(
-        ProjectMember.user_id == principal.user_id, col(ProjectMember.role).in_(roles)
-    )
+    mine = rights.projects_of(principal.user_id, permission)
     if principal.project_id is not None:
-        mine = mine.where(ProjectMember.project_id == principal.project_id)
+        mine = mine.where(mine.selected_columns.project_id == principal.project_id)
     return project_id.in_(mine)
+
+
+def _refuse_archived(project: Project) -> None:
+    if project.archived_at is not None:
+        raise ProjectArchived(project.name)
+
+
+def _touched(session: Session, project: Project) -> Project:
+    project.updated_at = utc_now()
+    session.add(project)
+    return project
+
+
+def is_last_of(session: Session, owners: Iterable[str], leaving: str) -> bool:
+    """Tell whether an owner leaves no other behind whose account is alive."""
+    ids = set(owners)
+    others = accounts.accounts_by_id(session, ids - {leaving}).values()
+    return leaving in ids and all(other.disabled_at is not None for other in others)
 
 
 def _read(member: ProjectMember, *, email: str, name: str) -> MemberRead:
@@ -263,8 +349,7 @@ def _lock_members(session: Session, project_id: str) -> None:
 
 
 def _only_project(session: Session, principal: Principal, by: str) -> str:
-    mine = select(ProjectMember.project_id).where(ProjectMember.user_id == principal.user_id).limit(2)
-    found = session.exec(mine).all()
+    found: list[str] = list(session.execute(rights.projects_of(principal.user_id).limit(2)).scalars())
     if len(found) == 1:
         return found[0]
     have = "are a member of several projects" if found else "are a member of no project"
@@ -283,5 +368,5 @@ def _keep_an_owner(session: Session, leaving: ProjectMember) -> None:
             ProjectMember.project_id == leaving.project_id, ProjectMember.role == ProjectRole.OWNER
         )
     )
-    if list(owners) == [leaving.user_id]:
+    if is_last_of(session, owners, leaving.user_id):
         raise LastOwner("A project needs an owner: give somebody else that role first.")

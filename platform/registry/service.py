@@ -11,7 +11,7 @@ from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
 from ..kernel.ids import check_name, new_id
-from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.pagination import Glance, Page, PageQuery, glance, paginate
 from ..projects.service import authorize, visible
 from . import lineage, pins
 from .errors import ModelInUse, ModelNameTaken, ModelNotFound
@@ -66,6 +66,11 @@ def find_model(session: Session, project_id: str, reference: str) -> RegisteredM
     """Return the model of a project that has this name or id."""
     named = or_(col(RegisteredModel.name) == reference, col(RegisteredModel.id) == reference)
     return session.exec(select(RegisteredModel).where(RegisteredModel.project_id == project_id, named)).first()
+
+
+def glance_at_models(session: Session, project_id: str) -> Glance:
+    """Return how many models a project has, and the newest."""
+    return glance(session, RegisteredModel, col(RegisteredModel.project_id) == project_id)
 
 
 def get_model_in(session: Session, project_id: str, reference: str) -> RegisteredModel:

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.resources import Resources
+from ..projects.blobs import keep_file
 from . import versions
 from .deps import authorize_model
 from .errors import NotAnOnnxFile, VersionNotDraft
@@ -47,7 +48,8 @@ def store_artifact(
         VersionNotDraft: If the version was closed meanwhile.
     """
     project_id, version_id = draft
-    file = versions.ArtifactFile(versions.check_path(path), type_, resources.store.put_file(project_id, upload))
+    checked = versions.check_path(path)
+    file = versions.ArtifactFile(checked, type_, keep_file(resources, project_id=project_id, path=upload))
     with resources.session() as session:
         return describe_artifact(versions.put_artifact(session, version_id=version_id, file=file))
 
@@ -94,7 +96,7 @@ def import_onnx(
     signature = read_signature(upload)
     with resources.session() as session:
         project_id = authorize_model(session, principal, model_id, Permission.MODEL_WRITE).project_id
-    blob = resources.store.put_file(project_id, upload)
+    blob = keep_file(resources, project_id=project_id, path=upload)
     data = VersionCreate(source=VersionSource(kind="import", filename=filename))
     with resources.session() as session:
         model = authorize_model(session, principal, model_id, Permission.MODEL_WRITE)

@@ -173,6 +173,11 @@ def get_artifact(session: Session, version: ModelVersion, path: str) -> Artifact
     return artifact
 
 
+def uris_in_use(session: Session, uris: list[str]) -> set[str]:
+    """Return which of these places hold an artifact."""
+    return set(session.exec(select(Artifact.uri).where(col(Artifact.uri).in_(uris))))
+
+
 def artifact_blob(artifact: Artifact) -> Blob:
     """Say where the content of an artifact lies."""
     return Blob(uri=artifact.uri, sha256=artifact.checksum, size_bytes=artifact.size_bytes)

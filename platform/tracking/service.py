@@ -13,7 +13,7 @@ from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
 from ..kernel.ids import new_id
-from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.pagination import Glance, Page, PageQuery, glance, paginate
 from ..projects.service import authorize, visible
 from .errors import ExperimentNameTaken, ExperimentNotFound, RunInUse, RunNotFound
 from .models import Experiment, Run, RunMetric
@@ -69,6 +69,11 @@ def list_experiments(
     if project_id is not None:
         filters.append(col(Experiment.project_id) == project_id)
     return paginate(session, Experiment, query, *filters)
+
+
+def glance_at_experiments(session: Session, project_id: str) -> Glance:
+    """Return how many experiments a project has, and the newest."""
+    return glance(session, Experiment, col(Experiment.project_id) == project_id)
 
 
 def delete_experiment(session: Session, experiment: Experiment) -> None:

@@ -12,6 +12,8 @@ from ..kernel.clock import utc_now
 from ..kernel.events import record
 from ..kernel.resources import Resources
 from ..kernel.storage import Blob
+from ..projects import quotas
+from ..projects.blobs import keep_file
 from .errors import CheckpointNotFound, JobNotFound
 from .events import CheckpointDropped
 from .models import JobCheckpoint, TrainingJob
@@ -30,14 +32,14 @@ def store(resources: Resources, *, job: TrainingJob, upload: Path, epoch: int) -
         JobNotFound: If the job was deleted meanwhile.
     """
     # A place of its own, so that no other row can need a blob that is removed here.
-    blob = resources.store.put_file(f"{job.project_id}/jobs/{job.id}", upload)
+    blob = keep_file(resources, project_id=job.project_id, path=upload, below=f"jobs/{job.id}")
     job_id = job.id
     with resources.session() as session:
         if session.get(TrainingJob, job_id, with_for_update={"key_share": True}) is None:
             raise JobNotFound(job_id)
         held = session.get(JobCheckpoint, job_id, with_for_update=True)
         if held is not None and held.uri != blob.uri:
-            record(session, CheckpointDropped(uri=held.uri))
+            _let_go(session, held)
         row = held or JobCheckpoint(job_id=job_id, epoch=epoch, uri="", sha256="", size_bytes=0)
         row.epoch, row.uri, row.sha256, row.size_bytes = epoch, blob.uri, blob.sha256, blob.size_bytes
         row.stored_at = utc_now()
@@ -66,5 +68,10 @@ def drop(session: Session, job_id: str) -> None:
     """Remove a job's checkpoint, if it has one."""
     held = session.get(JobCheckpoint, job_id)
     if held is not None:
-        record(session, CheckpointDropped(uri=held.uri))
+        _let_go(session, held)
         session.delete(held)
+
+
+def _let_go(session: Session, held: JobCheckpoint) -> None:
+    quotas.release(session, held.uri)
+    record(session, CheckpointDropped(uri=held.uri))

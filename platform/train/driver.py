@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from ..sdk import Client, ExternalServiceError, NotFound, RaymillError, Retries, TrainingJob
+from ..sdk import Client, ExternalServiceError, NotFound, RateLimited, RaymillError, Retries, TrainingJob
 from .checkpoint_writer import CheckpointWriter
 from .schemas import ResourceRequirements, RestartPolicy
 from .trainers import Trainer, check_parameters, get_trainer
@@ -63,11 +63,11 @@ def platform(retries: Retries = _PATIENT) -> Client:
 
 
 def report_epoch(job_id: str, total_epochs: int, epoch: int, metrics: dict[str, float]) -> None:
-    """Tell the platform how far the job is; one that does not answer for a while does not end the training."""
+    """Tell the platform how far the job is; one that is away or asked too often does not end the training."""
     jobs = platform(Retries()).training_jobs
     try:
         jobs.report_progress(job_id, epoch=epoch, total_epochs=total_epochs, metrics=metrics)
-    except ExternalServiceError as error:
+    except (ExternalServiceError, RateLimited) as error:
         say(f"epoch {epoch} was not reported: {error}")
 
 

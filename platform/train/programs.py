@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import Any
 
+from .launcher import references
 from .models import TrainingJob
 from .schemas import ResourceRequirements, SubmittedProgram
 
@@ -34,7 +35,7 @@ def is_submitted(config: dict[str, Any]) -> bool:
 def program_of(job: TrainingJob) -> JobProgram:
     """Return what Ray has to run for a job."""
     if is_submitted(job.config):
-        return _submitted(SubmittedProgram.model_validate(job.config))
+        return _submitted(SubmittedProgram.model_validate(job.config), job.project_id)
     needs = ResourceRequirements.model_validate(job.config["resources"])
     # With one worker the driver itself trains; with more, Ray places the workers and the driver only waits.
     alone = needs.num_workers == 1
@@ -45,12 +46,12 @@ def program_of(job: TrainingJob) -> JobProgram:
     )
 
 
-def _submitted(program: SubmittedProgram) -> JobProgram:
+def _submitted(program: SubmittedProgram, project_id: str) -> JobProgram:
     needs = program.resources
     own = {name: value for name, value in program.runtime_env.items() if name != "env_vars"}
     given = program.runtime_env.get("env_vars", {})
     return JobProgram(
-        entrypoint=program.entrypoint,
+        entrypoint=_launched(program.entrypoint, project_id) if references(given) else program.entrypoint,
         num_cpus=needs.entrypoint_num_cpus,
         num_gpus=needs.entrypoint_num_gpus,
         memory=needs.entrypoint_memory,
@@ -60,3 +61,8 @@ def _submitted(program: SubmittedProgram) -> JobProgram:
         metadata=program.metadata,
         packages=program.packages,
     )
+
+
+def _launched(entrypoint: str, project_id: str) -> str:
+    # -P: a file in the program's own folder does not take the place of a module that the launcher needs.
+    return f"{quote(sys.executable)} -P -m raymill.train.launcher {quote(project_id)} {quote(entrypoint)}"

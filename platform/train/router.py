@@ -38,8 +38,7 @@ def start_training(
     require_room(resources.settings.home)
 
     def start() -> TrainingJobRead:
-        cluster = resources.settings.ray
-        job = service.start_training(session, principal=principal, config=config, cluster=cluster)
+        job = service.start_training(session, principal=principal, config=config, settings=resources.settings)
         return service.read_job(session, job)
 
     return key.once(session, config, TrainingJobRead, start)

@@ -14,16 +14,16 @@ from ..kernel.clock import utc_now
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from ..kernel.resources import Resources
-from ..kernel.settings import RaySettings
+from ..kernel.settings import Settings
 from ..kernel.telemetry import current_request_id
-from ..projects.service import authorize, authorize_owned, visible
+from ..projects.service import authorize, authorize_owned, settings_of, visible
 from ..registry import lineage, versions
 from ..registry import service as registry
 from ..registry.errors import VersionNotFound
 from ..registry.schemas import Framework, LineageKind
 from ..tracking import service as tracking
 from ..tracking.schemas import RunStatus
-from . import checkpoints
+from . import checkpoints, claims
 from .capacity import check_resources
 from .environments import shown_config
 from .errors import JobEnded, JobNotEnded, JobNotFound, NotThisJob
@@ -32,6 +32,7 @@ from .programs import is_submitted
 from .schemas import (
     JobStatus,
     ProgressReport,
+    RestartPolicy,
     ResultReport,
     TrainingConfig,
     TrainingError,
@@ -47,17 +48,18 @@ _QUEUED = "The job waits in the queue until others have ended."
 
 
 def start_training(
-    session: Session, *, principal: Principal, config: TrainingConfig, cluster: RaySettings
+    session: Session, *, principal: Principal, config: TrainingConfig, settings: Settings
 ) -> TrainingJob:
     """Queue a job, after everything that can be checked without running it was checked.
 
     Raises:
         ValidationFailed: If trainer, hyperparameters, dataset or resources do not fit; the message names what.
         DatasetNotFound: If the project has no such dataset or version.
+        QuotaExceeded: If the project may not run that much more at once.
     """
     for permission in (Permission.JOB_WRITE, Permission.DATASET_READ, Permission.MODEL_WRITE):
         authorize(session, principal, config.project_id, permission)
-    check_resources(cluster, config.resources)
+    check_resources(settings.ray, config.resources)
     trainer = get_trainer(config.trainer, config.framework)
     parameters = check_parameters(trainer, config.hyperparameters).model_dump()
     dataset = data.get_dataset(session, config.dataset.id)
@@ -80,6 +82,15 @@ def start_training(
         created_by=principal.id,
     )
     job_id = new_id("job")
+    wanted = config.resources
+    claims.claim(
+        session,
+        defaults=settings.quotas,
+        project_id=config.project_id,
+        job_id=job_id,
+        cpus=wanted.num_workers * wanted.cpus_per_worker,
+        gpus=wanted.num_workers * wanted.gpus_per_worker,
+    )
     run = tracking.start_run(
         session,
         project_id=config.project_id,
@@ -93,6 +104,7 @@ def start_training(
         update={
             "hyperparameters": parameters,
             "dataset": config.dataset.model_copy(update={"version": version.version}),
+            "restart": _restart_policy(session, config),
         }
     )
     job = TrainingJob(
@@ -168,6 +180,7 @@ def end_job(session: Session, job: TrainingJob, *, status: JobStatus, error: Tra
     job.completed_at = utc_now()
     session.add(job)
     keys.revoke_job_keys(session, job.id)
+    claims.give_back(session, job.id)
     give_up_drafts(session, job)
     if status is not JobStatus.FAILED:
         checkpoints.drop(session, job.id)
@@ -279,6 +292,12 @@ def read_status(job: TrainingJob) -> TrainingStatus:
 def has_result(job: TrainingJob) -> bool:
     """Tell whether a job whose program ended well has done what it was for."""
     return is_submitted(job.config) or job.model_version_id is not None
+
+
+def _restart_policy(session: Session, config: TrainingConfig) -> RestartPolicy:
+    """Return what the job says of restarts, and for the rest what its project says."""
+    defaults = settings_of(session, config.project_id).job_restart.model_dump()
+    return RestartPolicy.model_validate(defaults | config.restart.model_dump(exclude_unset=True))
 
 
 def _described(job: TrainingJob) -> dict[str, Any]:

@@ -1,21 +1,23 @@
 """The rules of submitted programs: jobs that run a user's own command, and the packages that they need."""
 
-from sqlalchemy import or_
+from sqlalchemy import func, or_, true
 from sqlmodel import Session, col, select
 
 from ..auth.permissions import JOB_PERMISSIONS, Permission
 from ..auth.schemas import Principal
 from ..kernel.db import unless_refused
 from ..kernel.ids import new_id
-from ..kernel.settings import RaySettings
+from ..kernel.settings import Settings
 from ..kernel.storage import Blob
 from ..kernel.telemetry import current_request_id
+from ..projects.secrets import check_references
 from ..projects.service import authorize
 from ..tracking import service as tracking
+from . import claims
 from .capacity import check_resources
 from .environments import check_environment, package_name, package_uris, redacted, stored_uri, with_uris
 from .errors import BadSubmission, JobNotFound, PackageNotFound, SubmissionIdTaken
-from .models import JobLog, JobPackage, TrainingJob
+from .models import JobCheckpoint, JobLog, JobPackage, TrainingJob
 from .programs import program_of
 from .schemas import (
     EntrypointResources,
@@ -40,22 +42,32 @@ _NEEDED = (Permission.JOB_WRITE, *sorted(JOB_PERMISSIONS - {Permission.JOB_REPOR
 
 
 def submit_program(
-    session: Session, *, principal: Principal, project_id: str, program: ProgramCreate, cluster: RaySettings
+    session: Session, *, principal: Principal, project_id: str, program: ProgramCreate, settings: Settings
 ) -> TrainingJob:
     """Queue a user's command as a job with a run of its own in the experiment ``jobs``.
 
     Raises:
         EnvironmentRefused: If the runtime environment holds what a project may not set.
+        SecretNotFound: If it refers to a secret that the project does not have.
         PackageNotFound: If it names a package that was not uploaded.
         BadSubmission: If it asks for a certain node or takes a name of the platform's.
         ResourcesExceedCluster: If it would wait for ever.
+        QuotaExceeded: If the project may not run that much more at once.
         SubmissionIdTaken: If the project has a job of that submission id.
     """
     for permission in _NEEDED:
         authorize(session, principal, project_id, permission)
     config = _pinned(session, project_id, program)
-    check_resources(cluster, ResourceRequirements(cpus_per_worker=config.resources.entrypoint_num_cpus))
+    check_resources(settings.ray, ResourceRequirements(cpus_per_worker=config.resources.entrypoint_num_cpus))
     job_id = new_id("job")
+    claims.claim(
+        session,
+        defaults=settings.quotas,
+        project_id=project_id,
+        job_id=job_id,
+        cpus=config.resources.entrypoint_num_cpus,
+        gpus=config.resources.entrypoint_num_gpus,
+    )
     name = config.metadata.get(_NAME) or program.submission_id or job_id
     run = tracking.start_run(
         session,
@@ -141,9 +153,24 @@ def add_package(session: Session, *, project_id: str, name: str, blob: Blob) -> 
     )
 
 
+def uris_in_use(session: Session, uris: list[str]) -> set[str]:
+    """Return which of these places hold a package, of a project or of a job that was submitted with it, or a state."""
+    stored = select(JobPackage.uri).where(col(JobPackage.uri).in_(uris))
+    states = select(JobCheckpoint.uri).where(col(JobCheckpoint.uri).in_(uris))
+    packages = func.jsonb_each_text(TrainingJob.config["packages"]).table_valued("key", "value")
+    of_jobs = (
+        select(packages.c.value)
+        .select_from(TrainingJob)
+        .join(packages, true())
+        .where(func.jsonb_typeof(TrainingJob.config["packages"]) == "object", packages.c.value.in_(uris))
+    )
+    return {uri for statement in (stored, states, of_jobs) for uri in session.exec(statement)}
+
+
 def _pinned(session: Session, project_id: str, program: ProgramCreate) -> SubmittedProgram:
     _refuse_reserved(program)
     environment = check_environment(program.runtime_env or {})
+    check_references(session, project_id, environment.get("env_vars", {}).values())
     uris = package_uris(environment)
     packages = {uri: _package(session, project_id, package_name(uri)) for uri in uris}
     stored = {uri: stored_uri(package.name, package.sha256) for uri, package in packages.items()}

@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from factories import Tenant
 from raymill.auth.models import User
+from raymill.kernel.clock import utc_now
 from raymill.kernel.resources import Resources
 from raymill.projects.events import MembershipChanged
 
@@ -64,6 +65,18 @@ def test_the_last_owner_stays(alice: Tenant, bob: Tenant) -> None:
     assert alice.put(f"{members}/{alice.user_id}", json={"role": "viewer"}).status_code == 409
     alice.put(f"{members}/{bob.user_id}", json={"role": "owner"})
     assert alice.delete(f"{members}/{alice.user_id}").status_code == 204
+
+
+def test_an_owner_with_a_dead_account_does_not_count(resources: Resources, alice: Tenant, bob: Tenant) -> None:
+    members = f"/projects/{alice.project_id}/members"
+    alice.put(f"{members}/{bob.user_id}", json={"role": "owner"})
+    alice.post("/teams", json={"name": "readers"})
+    alice.put(f"/teams/readers/members/{bob.user_id}", json={"role": "owner"})
+    with resources.session() as session:
+        session.execute(update(User).where(col(User.id) == bob.user_id).values(disabled_at=utc_now()))
+    for path in (f"{members}/{alice.user_id}", f"/teams/readers/members/{alice.user_id}"):
+        assert alice.delete(path).status_code == 409
+    assert alice.delete(f"{members}/{bob.user_id}").status_code == 204
 
 
 def test_an_unknown_member_is_not_found(alice: Tenant) -> None:
@@ -229,7 +242,7 @@ def test_an_administrator_may_everything_but_keys_need_membership(
         {"permissions": ["model:explode"]},
         {"expires_at": "2020-01-01T00:00:00Z"},
         {"expires_at": "2999-01-01T00:00:00"},
-        {"endpoint": "digits"},
+        {"surprise": 1},
         {"name": " "},
     ],
 )

@@ -24,6 +24,14 @@ def test_a_job_is_queued_with_everything_filled_in(alice: Tenant, dataset_id: st
     assert alice.get(f"/training-jobs/{job['id']}/status").json()["status"] == "pending"
 
 
+def test_a_job_restarts_as_its_project_says_unless_it_says_otherwise(alice: Tenant, dataset_id: str) -> None:
+    restart = {"on_loss": "resume", "max_restarts": 7}
+    alice.patch(f"/projects/{alice.project_id}", json={"settings": {"job_restart": restart}})
+    assert start_job(alice, dataset_id)["config"]["restart"] == restart
+    own = start_job(alice, dataset_id, restart={"on_loss": "fail"})
+    assert own["config"]["restart"] == {"on_loss": "fail", "max_restarts": 7}
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -1,0 +1,71 @@
+"""What membership gives: a role in the project, held directly or by a team, as the one permission table reads it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy import Select, cast, literal, select, union, union_all
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import ColumnElement
+from sqlmodel import Session, col, or_
+
+from ..auth.permissions import ROLES, Permission, ProjectRole
+from .models import ProjectMember, Team, TeamMember, TeamProject
+
+__all__ = ["EVERYTHING", "held_by_member", "held_by_members", "projects_of"]
+
+EVERYTHING = "*"
+
+
+def held_by_members(session: Session, project_id: str) -> dict[str, frozenset[Permission]]:
+    """Map the id of each account with a role in the project to what it may do there."""
+    return _held(session, project_id)
+
+
+def held_by_member(session: Session, project_id: str, user_id: str) -> frozenset[Permission]:
+    """Return what one account may do in the project; empty for a stranger."""
+    return _held(session, project_id, user_id).get(user_id, frozenset())
+
+
+def projects_of(user_id: str, permission: Permission = Permission.PROJECT_READ) -> Select[tuple[str]]:
+    """Select the ids of the projects in which the account holds the permission."""
+    roles = [role for role, held in ROLES.items() if permission in held]
+    direct = select(col(ProjectMember.project_id)).where(
+        col(ProjectMember.user_id) == user_id, col(ProjectMember.role).in_(roles)
+    )
+    by_team = (
+        select(col(TeamProject.project_id))
+        .join(TeamMember, col(TeamMember.team_id) == col(TeamProject.team_id))
+        .join(Team, col(Team.id) == col(TeamProject.team_id))
+        .where(col(TeamMember.user_id) == user_id, col(TeamProject.role).in_(roles), _allows(permission))
+    )
+    both = union(direct, by_team).subquery()
+    return select(both.c.project_id)
+
+
+def bounded(role: str, bound: Iterable[str]) -> frozenset[Permission]:
+    """Return what a role gives to the members of a team with these permissions."""
+    held, allowed = ROLES[ProjectRole(role)], frozenset(bound)
+    return held if EVERYTHING in allowed else frozenset(one for one in held if one.value in allowed)
+
+
+def _held(session: Session, project_id: str, user_id: str | None = None) -> dict[str, frozenset[Permission]]:
+    direct = select(col(ProjectMember.user_id), col(ProjectMember.role), cast(literal([EVERYTHING], JSONB), JSONB))
+    direct = direct.where(col(ProjectMember.project_id) == project_id)
+    by_team = (
+        select(col(TeamMember.user_id), col(TeamProject.role), col(Team.permissions))
+        .join(TeamProject, col(TeamProject.team_id) == col(TeamMember.team_id))
+        .join(Team, col(Team.id) == col(TeamMember.team_id))
+        .where(col(TeamProject.project_id) == project_id)
+    )
+    if user_id is not None:
+        direct = direct.where(col(ProjectMember.user_id) == user_id)
+        by_team = by_team.where(col(TeamMember.user_id) == user_id)
+    held: dict[str, frozenset[Permission]] = defaultdict(frozenset)
+    for member, role, bound in session.execute(union_all(direct, by_team)):
+        held[member] |= bounded(role, bound)
+    return dict(held)
+
+
+def _allows(permission: Permission) -> ColumnElement[bool]:
+    bound = cast(col(Team.permissions), JSONB)
+    return or_(bound.contains([EVERYTHING]), bound.contains([permission.value]))
