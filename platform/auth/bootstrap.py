@@ -1,11 +1,17 @@
-"""The administrator's account: made at the first start, and given a new password on request."""
+"""The administrator's account: made at the first start, and given back on request."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlmodel import Session
 
 from ..kernel.db import Database
+from ..kernel.events import record
 from ..kernel.settings import Settings
-from . import service
+from . import service, users
 from .errors import EmailTaken
+from .events import AccountChanged
 from .permissions import GlobalRole
 from .schemas import UserRegistration
 
@@ -13,38 +19,48 @@ ADMIN_EMAIL = "admin@raymill.dev"
 
 
 def ensure_admin(settings: Settings) -> str | None:
-    """Make the administrator's account unless it exists, and return its password the one time it is known."""
-    database = Database(settings.database)
+    """Make the administrator's account unless there is one, and return its password the one time it is known."""
     password = secrets.token_urlsafe(18)
-    data = UserRegistration(email=ADMIN_EMAIL, name="Administrator", password=password)
     try:
-        with database.session() as session:
-            if service.find_user(session, ADMIN_EMAIL) is not None:
+        with _session(settings) as session:
+            if users.has_admin(session):
                 return None
-            service.add_user(session, data=data, settings=settings.auth, role=GlobalRole.ADMIN)
+            _add_admin(session, password, settings)
     except EmailTaken:  # by another process that started at the same moment
         return None
-    else:
-        return password
-    finally:
-        database.close()
+    return password
 
 
 def reset_admin_password(settings: Settings) -> str:
-    """Give the administrator a new password, which ends all its sessions, and return it; make the account if need be.
+    """Give the administrator's account a new password, which ends its sessions, and return it.
+
+    Whatever became of the account, it is an administrator's again afterwards; it is made if need be.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL cannot be reached.
     """
-    if made := ensure_admin(settings):
-        return made
-    database = Database(settings.database)
     password = secrets.token_urlsafe(18)
+    with _session(settings) as session:
+        user = service.find_user(session, ADMIN_EMAIL)
+        if user is None:
+            _add_admin(session, password, settings)
+        else:
+            service.set_password(session, user, password, settings=settings.auth)
+            user.role, user.disabled_at = GlobalRole.ADMIN, None
+            record(session, AccountChanged(user_id=user.id))
+    return password
+
+
+def _add_admin(session: Session, password: str, settings: Settings) -> None:
+    data = UserRegistration(email=ADMIN_EMAIL, name="Administrator", password=password)
+    service.add_user(session, data=data, settings=settings.auth, role=GlobalRole.ADMIN)
+
+
+@contextmanager
+def _session(settings: Settings) -> Iterator[Session]:
+    database = Database(settings.database)
     try:
         with database.session() as session:
-            user = service.find_user(session, ADMIN_EMAIL)
-            if user is not None:
-                service.set_password(session, user, password, settings=settings.auth)
+            yield session
     finally:
         database.close()
-    return password

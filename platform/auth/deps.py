@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
 from pydantic import BaseModel
 from sqlmodel import Session
 
 from ..kernel.deps import AppResources, DbSession
 from ..kernel.idempotency import Answer, once
 from . import keys, service
-from .errors import CredentialsRequired, UserRequired
-from .permissions import GlobalRole
+from .errors import CredentialsRequired, GlobalPermissionRequired, UserRequired
+from .models import User
+from .permissions import GlobalRole, Permission
 from .schemas import Principal
 
 _bearer = HTTPBearer(auto_error=False, description="An access token or an API key")
+# Swagger's Authorize asks for email and password; the credential itself is read by the scheme above.
+_password = OAuth2PasswordBearer(tokenUrl="/api/v1/auth/token", auto_error=False)
 _api_key = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
@@ -47,6 +50,7 @@ def get_principal(
     resources: AppResources,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     api_key: Annotated[str | None, Depends(_api_key)],
+    _form: Annotated[str | None, Depends(_password)],
 ) -> Principal:
     """Return who sent the request."""
     token = bearer.credentials if bearer else None
@@ -82,6 +86,36 @@ def get_person(principal: CurrentPrincipal) -> Principal:
 
 
 CurrentPerson = Annotated[Principal, Depends(get_person)]
+
+
+def get_account(person: CurrentPerson, session: DbSession) -> User:
+    """Return the account of the logged-in person."""
+    return service.get_user(session, person.user_id)
+
+
+CurrentAccount = Annotated[User, Depends(get_account)]
+
+
+def get_user_admin(principal: CurrentPrincipal) -> Principal:
+    """Return the logged-in administrator.
+
+    Raises:
+        GlobalPermissionRequired: If it is somebody else, or an API key.
+    """
+    if not principal.is_admin:
+        raise GlobalPermissionRequired(Permission.USER_ADMIN.value)
+    return principal
+
+
+UserAdmin = Annotated[Principal, Depends(get_user_admin)]
+
+
+def get_address(request: Request) -> str:
+    """Return the address of the client, as the edge has found it out."""
+    return request.client.host if request.client else "unknown"
+
+
+ClientAddress = Annotated[str, Depends(get_address)]
 
 
 @dataclass(frozen=True)

@@ -15,3 +15,35 @@ class SessionRevoked:
     """A session ended before its tokens did."""
 
     session_id: str
+
+
+@dataclass(frozen=True)
+class RefreshTokenReused:
+    """A refresh token that was used before came again; its session has ended."""
+
+    session_id: str
+    user_id: str
+
+
+@dataclass(frozen=True)
+class AccountChanged:
+    """An account was disabled or enabled, deleted, or has another global role."""
+
+    user_id: str
+
+
+@dataclass(frozen=True)
+class ApiKeyUsed:
+    """A key was accepted whose last use was noted more than a minute ago."""
+
+    key_id: str
+
+
+@dataclass(frozen=True)
+class SignedOn:
+    """A person came in by a provider, whose groups say which teams the person is in and which not."""
+
+    user_id: str
+    provider: str
+    joins: list[str]
+    leaves: list[str]

@@ -1,7 +1,7 @@
 """The rules of API keys: shown once, stored as SHA-256, bound to one project."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import or_, update
 from sqlalchemy.sql.elements import ColumnElement
@@ -11,9 +11,10 @@ from ..kernel.clock import utc_now
 from ..kernel.events import record
 from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.resources import Resources
 from ..kernel.security import hash_secret, new_secret
 from .errors import ExpiryPassed, InvalidApiKey, KeyNotFound
-from .events import ApiKeyChanged
+from .events import ApiKeyChanged, ApiKeyUsed
 from .models import ApiKey, User
 from .permissions import GlobalRole, Permission
 from .schemas import Principal
@@ -22,15 +23,21 @@ __all__ = [
     "ApiKey",
     "KeyGrant",
     "active_keys",
+    "announce_keys_of",
     "create_key",
     "get_key",
     "list_keys",
     "principal_of",
     "revoke_job_keys",
     "revoke_key",
+    "revoke_keys_of",
+    "rights_of",
+    "rotate_key",
+    "subscribe",
 ]
 
 _EVERYTHING = "*"
+_NOTED_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,12 @@ class KeyGrant:
     created_by: str
     permissions: frozenset[Permission] | None
     expires_at: datetime | None
+    endpoint: str | None = None
+
+
+def subscribe(resources: Resources) -> None:
+    """Note, in this process, which keys are used."""
+    resources.events.subscribe(ApiKeyUsed, lambda event: _note_use(resources, event.key_id))
 
 
 def create_key(
@@ -53,6 +66,7 @@ def create_key(
     created_by: str,
     expires_at: datetime | None = None,
     job_id: str | None = None,
+    endpoint: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with its secret, which is nowhere stored.
 
@@ -71,12 +85,46 @@ def create_key(
         prefix=secret[:10],
         secret_sha256=hash_secret(secret),
         permissions=[str(permission) for permission in permissions],
+        endpoint=endpoint,
         expires_at=expires_at,
     )
     session.add(key)
     session.flush()
     record(session, ApiKeyChanged(project_id=project_id))
     return key, secret
+
+
+def rotate_key(session: Session, key: ApiKey, *, overlap_s: int) -> tuple[ApiKey, str]:
+    """Make a key of the same rights, and let the old one die ``overlap_s`` seconds from now or when it would have.
+
+    Raises:
+        InvalidApiKey: If the old one is dead already.
+    """
+    session.refresh(key, with_for_update=True)
+    if not _lives(key):
+        raise InvalidApiKey
+    successor = create_key(
+        session,
+        name=key.name,
+        project_id=key.project_id,
+        permissions=key.permissions,
+        created_by=key.created_by,
+        expires_at=key.expires_at,
+        endpoint=key.endpoint,
+    )
+    end = utc_now() + timedelta(seconds=overlap_s)
+    if overlap_s == 0:
+        key.revoked_at = end
+    elif key.expires_at is None or key.expires_at > end:
+        key.expires_at = end
+    session.add(key)
+    return successor
+
+
+def rights_of(key: ApiKey, of_account: frozenset[Permission]) -> frozenset[Permission]:
+    """Return what a key may do in its project, given what the account may do that it stands for."""
+    own = _own_permissions(key)
+    return of_account if own is None else of_account & own
 
 
 def get_key(session: Session, key_id: str) -> ApiKey:
@@ -111,6 +159,19 @@ def revoke_job_keys(session: Session, job_id: str) -> None:
         record(session, ApiKeyChanged(project_id=project_id))
 
 
+def revoke_keys_of(session: Session, user_id: str) -> None:
+    """End the keys that stand for an account."""
+    living = update(ApiKey).where(col(ApiKey.created_by) == user_id, col(ApiKey.revoked_at).is_(None))
+    session.execute(living.values(revoked_at=utc_now()))
+
+
+def announce_keys_of(session: Session, user_id: str) -> None:
+    """Record that the keys of an account may be worth something else now, in each project that has some."""
+    theirs = select(ApiKey.project_id).where(ApiKey.created_by == user_id, col(ApiKey.revoked_at).is_(None))
+    for project_id in session.exec(theirs.distinct()):
+        record(session, ApiKeyChanged(project_id=project_id))
+
+
 def active_keys(session: Session, project_id: str) -> list[KeyGrant]:
     """Return the living keys of a project, oldest first."""
     rows = session.exec(
@@ -126,6 +187,7 @@ def active_keys(session: Session, project_id: str) -> list[KeyGrant]:
             created_by=key.created_by,
             permissions=_own_permissions(key),
             expires_at=key.expires_at,
+            endpoint=key.endpoint,
         )
         for key in rows
     ]
@@ -145,9 +207,11 @@ def principal_of(session: Session, secret: str) -> Principal:
     if found is None:
         raise InvalidApiKey
     key, maker = found
-    expired = key.expires_at is not None and key.expires_at <= utc_now()
-    if key.revoked_at is not None or expired or maker.disabled_at is not None:
+    if not _lives(key) or maker.disabled_at is not None:
         raise InvalidApiKey
+    # A job's key belongs to the job alone, which reports far more often than anybody wants to know.
+    if key.job_id is None and (key.last_used_at is None or key.last_used_at <= utc_now() - _NOTED_EVERY):
+        record(session, ApiKeyUsed(key_id=key.id))
     return Principal(
         id=key.id,
         kind="job" if key.job_id else "key",
@@ -156,7 +220,18 @@ def principal_of(session: Session, secret: str) -> Principal:
         project_id=key.project_id,
         job_id=key.job_id,
         permissions=_own_permissions(key),
+        endpoint=key.endpoint,
     )
+
+
+def _note_use(resources: Resources, key_id: str) -> None:
+    stale = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= utc_now() - _NOTED_EVERY)
+    with resources.database.session() as session:
+        session.execute(update(ApiKey).where(col(ApiKey.id) == key_id, stale).values(last_used_at=utc_now()))
+
+
+def _lives(key: ApiKey) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > utc_now())
 
 
 def _own_permissions(key: ApiKey) -> frozenset[Permission] | None:

@@ -1,25 +1,52 @@
-"""Tables of accounts, sessions, refresh tokens and API keys."""
+"""Tables of accounts, invitations, sessions, refresh tokens and API keys."""
 
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
 
-from ..kernel.db import Table, document, optional_moment
+from ..kernel.db import Table, document, moment, optional_moment
 
 
 class User(Table, table=True):
-    """An account of a person."""
+    """An account of a person, or the service account of one project, which ``project_id`` names."""
 
     __tablename__ = "user_account"
 
     email: str = Field(unique=True)
     name: str
     role: str
-    password_hash: str
+    project_id: str | None = Field(default=None, foreign_key="project.id", index=True, ondelete="CASCADE")
+    password_hash: str | None = None
     preferences: dict[str, Any] = document(default_factory=dict)
     last_login_at: datetime | None = optional_moment()
     disabled_at: datetime | None = optional_moment()
+    deleted_at: datetime | None = optional_moment()
+
+
+class Invitation(Table, table=True):
+    """A token with which one address may register once."""
+
+    __tablename__ = "invitation"
+
+    email: str
+    role: str
+    invited_by: str = Field(foreign_key="user_account.id")
+    secret_sha256: str = Field(unique=True)
+    expires_at: datetime = moment()
+    used_at: datetime | None = optional_moment()
+
+
+class SsoIdentity(Table, table=True):
+    """A person at an OpenID Connect provider, and the account that the person signs on to."""
+
+    __tablename__ = "sso_identity"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+
+    issuer: str
+    subject: str
+    user_id: str = Field(foreign_key="user_account.id", index=True, ondelete="CASCADE")
 
 
 class AuthSession(Table, table=True):
@@ -54,6 +81,7 @@ class ApiKey(Table, table=True):
     prefix: str
     secret_sha256: str = Field(unique=True)
     permissions: list[str] = document()
+    endpoint: str | None = None
     expires_at: datetime | None = optional_moment()
     revoked_at: datetime | None = optional_moment()
     last_used_at: datetime | None = optional_moment()

@@ -21,11 +21,18 @@ class ProjectRole(StrEnum):
 
 
 class Permission(StrEnum):
-    """One right inside a project."""
+    """One right: the first four concern the whole platform, the others a project."""
+
+    USER_ADMIN = "user:admin"
+    PROJECT_CREATE = "project:create"
+    PROJECT_JOIN = "project:join"
+    TEAM_CREATE = "team:create"
 
     PROJECT_READ = "project:read"
     PROJECT_ADMIN = "project:admin"
     KEY_WRITE = "key:write"
+    SECRET_READ = "secret:read"
+    SECRET_WRITE = "secret:write"
     DATASET_READ = "dataset:read"
     DATASET_WRITE = "dataset:write"
     MODEL_READ = "model:read"
@@ -55,6 +62,8 @@ _VIEWER = frozenset(
 )
 _DEVELOPER = _VIEWER | {
     Permission.KEY_WRITE,
+    Permission.SECRET_READ,
+    Permission.SECRET_WRITE,
     Permission.DATASET_WRITE,
     Permission.MODEL_WRITE,
     Permission.RUN_WRITE,
@@ -81,7 +90,19 @@ JOB_PERMISSIONS = frozenset(
         Permission.MODEL_WRITE,
         Permission.RUN_READ,
         Permission.RUN_WRITE,
+        Permission.SECRET_READ,
     }
 )
 
-MAY_CREATE_PROJECTS = frozenset({GlobalRole.ADMIN, GlobalRole.DEVELOPER})
+# What an account may do outside of projects; an administrator's login may do everything inside them too.
+_JOINER = frozenset({Permission.PROJECT_JOIN})
+_CREATOR = _JOINER | {Permission.PROJECT_CREATE, Permission.TEAM_CREATE}
+
+GLOBAL_ROLES: dict[GlobalRole, frozenset[Permission]] = {
+    GlobalRole.ADMIN: frozenset(Permission) - {Permission.JOB_REPORT},
+    GlobalRole.DEVELOPER: _CREATOR,
+    GlobalRole.VIEWER: _JOINER,
+    GlobalRole.GUEST: frozenset(),
+}
+
+MAY_CREATE_PROJECTS = frozenset(role for role, held in GLOBAL_ROLES.items() if Permission.PROJECT_CREATE in held)

@@ -1,24 +1,25 @@
 """Routes of accounts and sessions."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
+from fastapi.security import OAuth2PasswordRequestForm
 
 from ..kernel.deps import AppResources, DbSession
-from . import service
-from .deps import CurrentPerson
+from . import registration, service
+from .deps import ClientAddress, CurrentAccount, CurrentPerson
 from .errors import SessionEnded
-from .permissions import ROLES
 from .schemas import (
     AuthResponse,
     LoginCredentials,
+    PasswordChange,
     RefreshRequest,
-    RoleRead,
     TokenRequest,
     TokenValidation,
-    UserRead,
     UserRegistration,
 )
+from .throttle import LoginAttempt
+from .users_router import router as users_router
 
 router = APIRouter(tags=["auth"])
 
@@ -26,13 +27,29 @@ router = APIRouter(tags=["auth"])
 @router.post("/auth/register", status_code=201)
 def register(data: UserRegistration, session: DbSession, resources: AppResources) -> AuthResponse:
     """Make an account and log it in."""
-    return service.register(session, data=data, signer=resources.signer, settings=resources.settings.auth)
+    return registration.register(session, data=data, signer=resources.signer, settings=resources.settings.auth)
 
 
 @router.post("/auth/login")
-def login(credentials: LoginCredentials, session: DbSession, resources: AppResources) -> AuthResponse:
+def login(
+    credentials: LoginCredentials, session: DbSession, resources: AppResources, address: ClientAddress
+) -> AuthResponse:
     """Open a session."""
-    return service.login(session, credentials=credentials, signer=resources.signer, settings=resources.settings.auth)
+    settings = resources.settings.auth
+    with LoginAttempt(resources.limiter, settings, credentials.email, address):
+        return service.login(session, credentials=credentials, signer=resources.signer, settings=settings)
+
+
+@router.post("/auth/token")
+def login_by_form(
+    form: Annotated[OAuth2PasswordRequestForm, Depends()],
+    session: DbSession,
+    resources: AppResources,
+    address: ClientAddress,
+) -> AuthResponse:
+    """Open a session as an OAuth 2 client does (RFC 6749 section 4.3): ``username`` is the email."""
+    credentials = LoginCredentials(email=form.username[:320], password=form.password[:1024])
+    return login(credentials, session, resources, address)
 
 
 @router.post("/auth/refresh")
@@ -53,25 +70,44 @@ def logout(person: CurrentPerson, session: DbSession) -> None:
     service.revoke_session(session, person.session_id or "")
 
 
+@router.post("/auth/logout-all", status_code=204)
+def logout_all(person: CurrentPerson, session: DbSession) -> None:
+    """End every session of the caller."""
+    service.revoke_sessions(session, person.user_id)
+
+
+@router.post("/auth/password", status_code=204)
+def change_password(
+    data: PasswordChange,
+    person: CurrentPerson,
+    user: CurrentAccount,
+    session: DbSession,
+    resources: AppResources,
+    address: ClientAddress,
+) -> None:
+    """Replace the caller's password; the caller's other sessions end."""
+    settings = resources.settings.auth
+    with LoginAttempt(resources.limiter, settings, user.email, address):
+        service.change_password(
+            session,
+            user,
+            current=data.current_password,
+            new=data.new_password,
+            settings=settings,
+            session_id=person.session_id,
+        )
+
+
 @router.post("/auth/validate")
 def validate_token(data: TokenRequest, session: DbSession, resources: AppResources) -> TokenValidation:
     """Say whether an access token would be accepted now."""
     return service.validate_token(session, token=data.token, signer=resources.signer)
 
 
-@router.get("/auth/me")
-def get_me(person: CurrentPerson, session: DbSession) -> UserRead:
-    """Return the account of the caller."""
-    return UserRead.model_validate(service.get_user(session, person.user_id))
-
-
 @router.get("/auth/jwks")
 def get_jwks(resources: AppResources) -> dict[str, Any]:
-    """Return the public key that verifies access tokens (RFC 7517)."""
+    """Return the public keys that verify access tokens, the present one first (RFC 7517)."""
     return resources.signer.verifier.jwks()
 
 
-@router.get("/roles")
-def list_roles(person: CurrentPerson) -> list[RoleRead]:
-    """Return the project roles and what each may do."""
-    return [RoleRead(id=role, name=role, permissions=sorted(held)) for role, held in ROLES.items()]
+router.include_router(users_router)

@@ -1,14 +1,25 @@
 """Bodies of the auth routes, and the principal that every route decides by."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, JsonValue, StringConstraints
 
 from .permissions import GlobalRole, Permission
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+_MAX_PREFERENCES = 16 * 2**10
+
+
+def _small(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(json.dumps(document)) > _MAX_PREFERENCES:
+        raise ValueError(f"preferences may be {_MAX_PREFERENCES} characters of JSON at most")
+    return document
+
+
+Preferences = Annotated[dict[str, JsonValue], AfterValidator(_small)]
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,7 @@ class Principal:
     project_id: str | None = None
     job_id: str | None = None
     permissions: frozenset[Permission] | None = None
+    endpoint: str | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -38,6 +50,7 @@ class UserRegistration(BaseModel):
     email: EmailStr
     name: Name
     password: str = Field(max_length=1024)
+    invitation: str | None = Field(None, max_length=200, description="The token of an invitation")
 
 
 class LoginCredentials(BaseModel):
@@ -73,8 +86,8 @@ class RoleRead(BaseModel):
     permissions: list[str]
 
 
-class UserRead(BaseModel):
-    """An account as its owner sees it."""
+class AccountRead(BaseModel):
+    """An account."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -82,16 +95,82 @@ class UserRead(BaseModel):
     email: str
     name: str
     role: str
-    teams: list[str] = []
     preferences: dict[str, Any]
     created_at: datetime
     last_login_at: datetime | None
 
 
+class UserRead(AccountRead):
+    """An account as its owner sees it; ``teams`` holds the ids of the teams it is in."""
+
+    teams: list[str] = []
+
+
+class ManagedAccountRead(AccountRead):
+    """An account as an administrator sees it; ``project_id`` names the project of a service account."""
+
+    project_id: str | None
+    disabled_at: datetime | None
+
+
+class ProfileUpdate(BaseModel):
+    """What people may change of their own account; fields left out stay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name | None = None
+    preferences: Preferences | None = Field(None, description="Replaces the former ones")
+
+
+class PasswordChange(BaseModel):
+    """The present password and the next one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    current_password: str = Field(max_length=1024)
+    new_password: str = Field(max_length=1024)
+
+
+class RoleAssignment(BaseModel):
+    """The global role that an account gets."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: GlobalRole
+
+
+class InvitationCreate(BaseModel):
+    """Who may register, and with which global role."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: EmailStr
+    role: GlobalRole = GlobalRole.DEVELOPER
+
+
+class InvitationRead(BaseModel):
+    """An invitation without its token."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    email: str
+    role: str
+    invited_by: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class InvitationCreated(InvitationRead):
+    """An invitation with its token, shown this once."""
+
+    token: str
+
+
 class AuthResponse(BaseModel):
     """A session's tokens; ``expires_in`` is the access token's life in seconds."""
 
-    user: UserRead
+    user: AccountRead
     access_token: str
     refresh_token: str
     token_type: Literal["bearer"] = "bearer"
@@ -116,7 +195,17 @@ class ApiKeyCreate(BaseModel):
     name: Name
     project_id: str
     permissions: list[Permission | Literal["*"]] = Field(min_length=1)
+    endpoint: str | None = Field(None, max_length=100, description="The only endpoint that the key may call")
+    service_account_id: str | None = Field(None, description="The service account that the key stands for")
     expires_at: AwareDatetime | None = None
+
+
+class KeyRotation(BaseModel):
+    """How long the old key works beside the new one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_s: int = Field(0, ge=0, le=30 * 86400)
 
 
 class ApiKeyRead(BaseModel):
@@ -129,6 +218,7 @@ class ApiKeyRead(BaseModel):
     name: str
     prefix: str
     permissions: list[str]
+    endpoint: str | None
     created_by: str
     created_at: datetime
     expires_at: datetime | None

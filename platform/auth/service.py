@@ -13,58 +13,90 @@ from ..kernel.events import record
 from ..kernel.ids import new_id
 from ..kernel.security import TokenSigner, hash_password, hash_secret, new_secret, password_matches
 from ..kernel.settings import AuthSettings
-from .errors import EmailTaken, InvalidCredentials, SessionEnded, WeakPassword
-from .events import SessionRevoked
+from .errors import EmailTaken, InvalidCredentials, SessionEnded
+from .events import RefreshTokenReused, SessionRevoked
 from .models import AuthSession, RefreshToken, User
+from .passwords import check_password
 from .permissions import GlobalRole
-from .schemas import AuthResponse, LoginCredentials, TokenValidation, UserRead, UserRegistration
-
-
-def register(session: Session, *, data: UserRegistration, signer: TokenSigner, settings: AuthSettings) -> AuthResponse:
-    """Make an account and log it in.
-
-    Raises:
-        WeakPassword: If the password breaks a rule.
-        EmailTaken: If the email has an account.
-    """
-    user = add_user(session, data=data, settings=settings)
-    return open_session(session, user=user, signer=signer, settings=settings)
+from .schemas import AccountRead, AuthResponse, LoginCredentials, ProfileUpdate, TokenValidation, UserRegistration
 
 
 def add_user(
     session: Session, *, data: UserRegistration, settings: AuthSettings, role: GlobalRole = GlobalRole.DEVELOPER
 ) -> User:
-    """Make an account.
+    """Make an account with a password.
 
     Raises:
         WeakPassword: If the password breaks a rule.
         EmailTaken: If the email has an account.
     """
-    check_password(data.password, settings)
+    check_password(data.password, settings, about=(data.email, data.name))
+    return make_account(
+        session, email=data.email, name=data.name, role=role, password_hash=hash_password(data.password)
+    )
+
+
+def make_account(
+    session: Session,
+    *,
+    email: str,
+    name: str,
+    role: GlobalRole,
+    password_hash: str | None = None,
+    project_id: str | None = None,
+) -> User:
+    """Make an account; one without a password cannot log in by one.
+
+    Raises:
+        EmailTaken: If the email has an account.
+    """
     user = User(
         id=new_id("usr"),
-        email=_normalised(data.email),
-        name=data.name,
+        email=normalised(email),
+        name=name,
         role=role,
-        password_hash=hash_password(data.password),
+        project_id=project_id,
+        password_hash=password_hash,
     )
     with unless_refused(session, EmailTaken(f"The email {user.email} already has an account; log in instead.")):
         session.add(user)
     return user
 
 
-def set_password(session: Session, user: User, password: str, *, settings: AuthSettings) -> None:
-    """Replace an account's password and end its sessions.
+def set_password(
+    session: Session, user: User, password: str, *, settings: AuthSettings, keep_session: str | None = None
+) -> None:
+    """Replace an account's password and end its sessions, all but the one to keep.
 
     Raises:
         WeakPassword: If the password breaks a rule.
     """
-    check_password(password, settings)
+    check_password(password, settings, about=(user.email, user.name))
     user.password_hash = hash_password(password)
     session.add(user)
-    living = select(AuthSession.id).where(AuthSession.user_id == user.id, col(AuthSession.revoked_at).is_(None))
-    for session_id in session.exec(living).all():
-        revoke_session(session, session_id)
+    revoke_sessions(session, user.id, but=keep_session)
+
+
+def change_password(
+    session: Session, user: User, *, current: str, new: str, settings: AuthSettings, session_id: str | None
+) -> None:
+    """Replace the password of a person who knows the present one, and end the person's other sessions.
+
+    Raises:
+        InvalidCredentials: If the present password is wrong.
+        WeakPassword: If the new one breaks a rule.
+    """
+    if not password_matches(user.password_hash, current):
+        raise InvalidCredentials
+    set_password(session, user, new, settings=settings, keep_session=session_id)
+
+
+def update_profile(session: Session, user: User, data: ProfileUpdate) -> User:
+    """Change the fields that were given."""
+    for field, value in data.model_dump(exclude_none=True).items():
+        setattr(user, field, value)
+    session.add(user)
+    return user
 
 
 def login(
@@ -84,7 +116,7 @@ def login(
 
 def find_user(session: Session, email: str) -> User | None:
     """Return the account of this email, if any."""
-    return session.exec(select(User).where(User.email == _normalised(email))).one_or_none()
+    return session.exec(select(User).where(User.email == normalised(email))).one_or_none()
 
 
 def find_account(session: Session, user: str) -> User | None:
@@ -140,6 +172,7 @@ def rotate(session: Session, *, token: str, signer: TokenSigner, settings: AuthS
         raise SessionEnded
     if row.used_at is not None:
         revoke_session(session, login_session.id)
+        record(session, RefreshTokenReused(session_id=login_session.id, user_id=login_session.user_id))
         return None
     row.used_at = now
     user = get_user(session, login_session.user_id)
@@ -150,6 +183,14 @@ def revoke_session(session: Session, session_id: str) -> None:
     """End a session; its tokens are refused at once by the control plane."""
     session.execute(update(AuthSession).where(col(AuthSession.id) == session_id).values(revoked_at=utc_now()))
     record(session, SessionRevoked(session_id=session_id))
+
+
+def revoke_sessions(session: Session, user_id: str, *, but: str | None = None) -> None:
+    """End the living sessions of an account, all but one if one is named."""
+    living = select(AuthSession.id).where(AuthSession.user_id == user_id, col(AuthSession.revoked_at).is_(None))
+    for session_id in session.exec(living).all():
+        if session_id != but:
+            revoke_session(session, session_id)
 
 
 def revoked_sessions(session: Session, settings: AuthSettings) -> dict[str, float]:
@@ -201,26 +242,13 @@ def _issue(
         RefreshToken(id=new_id("rft"), session_id=session_id, secret_sha256=hash_secret(secret), expires_at=expires_at)
     )
     return AuthResponse(
-        user=UserRead.model_validate(user),
+        user=AccountRead.model_validate(user),
         access_token=signer.access_token(user_id=user.id, session_id=session_id, now=now),
         refresh_token=secret,
         expires_in=settings.access_token_ttl_s,
     )
 
 
-def check_password(password: str, settings: AuthSettings) -> None:
-    """Hold a new password against the rules.
-
-    Raises:
-        WeakPassword: If it breaks one.
-    """
-    if len(password) < settings.min_password_length:
-        raise WeakPassword(
-            "min_length", f"The password is too short: use at least {settings.min_password_length} characters."
-        )
-    if len(set(password)) < 4:
-        raise WeakPassword("different_characters", "The password is too simple: use at least 4 different characters.")
-
-
-def _normalised(email: str) -> str:
+def normalised(email: str) -> str:
+    """Return the form in which an address is stored and compared."""
     return email.strip().casefold()

@@ -53,8 +53,8 @@ def down() -> None:
 def _prepare(settings: Settings) -> list[str]:
     # SQLAlchemy and Alembic are loaded here, while the servers start, and by no other command
     from ..auth.bootstrap import ensure_admin
+    from ..kernel.keyfiles import make_keys
     from ..kernel.migrate import upgrade
-    from ..kernel.security import make_keys
 
     upgrade(settings)
     make_keys(settings.keys_dir)

@@ -11,7 +11,7 @@ from fsspec.utils import get_protocol
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..kernel.errors import InternalError, RaymillError
-from ..kernel.security import public_key_digest
+from ..kernel.keyfiles import public_key_digest
 from ..kernel.settings import Settings
 from ..kernel.storage import ObjectStore
 

@@ -63,6 +63,7 @@ def compile_grants(
                 id=key.id,
                 permissions=_relevant(_rights(key, members.get(key.created_by, frozenset()))),
                 expires_at=key.expires_at,
+                endpoint=key.endpoint,
             )
             for key in keys
             if key.created_by not in dead

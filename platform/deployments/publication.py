@@ -91,8 +91,7 @@ def mark_ready(resources: Resources, sealed: SealedDocument) -> None:
 
 def key_id(signer: TokenSigner) -> str:
     """Return the id of the public key that verifies what this process seals."""
-    kid: str = signer.verifier.jwks()["keys"][0]["kid"]
-    return kid
+    return signer.key_id
 
 
 def _lock(session: Session, subject: Subject) -> Publication:

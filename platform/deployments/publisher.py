@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from sqlalchemy import tuple_, update
 from sqlmodel import Session, col, select
 
-from ..auth.events import ApiKeyChanged, SessionRevoked
+from ..auth.events import AccountChanged, ApiKeyChanged, SessionRevoked
 from ..kernel.resources import Resources
+from ..projects import service as projects
 from ..projects.events import MembershipChanged
 from ..serving import channel
 from ..serving.copies import store_copy
@@ -52,6 +53,7 @@ def subscribe(resources: Resources) -> None:
     events.subscribe(ApiKeyChanged, lambda event: publish_grants(resources, event.project_id))
     events.subscribe(MembershipChanged, lambda event: publish_grants(resources, event.project_id))
     events.subscribe(SessionRevoked, lambda event: publish_revocations(resources))
+    events.subscribe(AccountChanged, lambda event: publish_account(resources, event.user_id))
 
 
 def publish_endpoint(resources: Resources, *, project_id: str, key: str) -> None:
@@ -69,6 +71,15 @@ def publish_grants(resources: Resources, project_id: str) -> None:
 def publish_revocations(resources: Resources) -> None:
     """Publish which sessions and users are dead, and wait a while for the model servers to hold it."""
     announce(resources, commit(resources, Subject("revocations", REVOCATIONS_KEY)))
+
+
+def publish_account(resources: Resources, user_id: str) -> None:
+    """Publish what an account is worth now: whether it is dead, and its rights in its projects."""
+    publish_revocations(resources)
+    with resources.database.session() as session:
+        projects_of_account = projects.project_ids_of(session, user_id)
+    for project_id in projects_of_account:
+        publish_grants(resources, project_id)
 
 
 def sweep(resources: Resources) -> None:

@@ -18,7 +18,7 @@ def deploy_model(
     """Serve a model version under a name; the deployment is ready when every model server follows."""
 
     def deploy() -> DeploymentRead:
-        deployment = service.deploy_model(session, principal=principal, data=data)
+        deployment = service.deploy_model(session, principal=principal, data=data, defaults=resources.settings.quotas)
         return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
     return key.once(session, data, DeploymentRead, deploy)

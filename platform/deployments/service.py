@@ -11,7 +11,10 @@ from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
 from ..kernel.events import record
 from ..kernel.ids import check_name, new_id
-from ..kernel.pagination import Page, PageQuery, paginate
+from ..kernel.pagination import Glance, Page, PageQuery, glance, paginate
+from ..kernel.settings import QuotaSettings
+from ..projects import quotas
+from ..projects.quotas import Quota
 from ..projects.service import authorize, authorize_owned, visible
 from ..registry import lineage, pins
 from ..registry import service as models
@@ -33,7 +36,9 @@ from .schemas import (
 )
 
 
-def deploy_model(session: Session, *, principal: Principal, data: DeploymentCreate) -> Deployment:
+def deploy_model(
+    session: Session, *, principal: Principal, data: DeploymentCreate, defaults: QuotaSettings
+) -> Deployment:
     """Serve a model under a new name; its endpoint answers as soon as the change is published.
 
     Raises:
@@ -42,6 +47,7 @@ def deploy_model(session: Session, *, principal: Principal, data: DeploymentCrea
         VersionNotFound: If the model has no such version, or no ready one.
         VersionNotServable: If the version is not ready or has no form that the tier can run.
         DeploymentExists: If the project has a deployment of that name in that environment.
+        QuotaExceeded: If the project may not have one more.
     """
     project = authorize(session, principal, data.project_id, Permission.DEPLOYMENT_WRITE)
     _check_environment(session, principal, project.id, data.environment)
@@ -60,6 +66,8 @@ def deploy_model(session: Session, *, principal: Principal, data: DeploymentCrea
     )
     with unless_refused(session, DeploymentExists(data.name, data.environment)):
         session.add(deployment)
+    amounts = {Quota.DEPLOYMENTS: 1}
+    quotas.reserve(session, defaults=defaults, project_id=project.id, owner=deployment.id, amounts=amounts)
     _add_revision(session, deployment, version=data.version)
     return deployment
 
@@ -81,6 +89,11 @@ def list_deployments(
     if project_id is not None:
         filters.append(col(Deployment.project_id) == project_id)
     return paginate(session, Deployment, query, *filters)
+
+
+def glance_at_deployments(session: Session, project_id: str) -> Glance:
+    """Return how many deployments a project has, and the newest."""
+    return glance(session, Deployment, col(Deployment.project_id) == project_id)
 
 
 def update_deployment(
@@ -118,6 +131,7 @@ def delete_deployment(session: Session, *, principal: Principal, deployment_id: 
     deployment = _writable(session, principal, deployment_id)
     for revision in _revisions(session, [deployment.id]):
         pins.unpin(session, version_id=revision.model_version_id, owner=_pin_owner(deployment))
+    quotas.release(session, deployment.id)
     session.delete(deployment)
     _record_change(session, deployment)
 
@@ -133,6 +147,11 @@ def describe_deployments(session: Session, deployments: Sequence[Deployment], *,
 def describe_deployment(session: Session, deployment: Deployment, *, base_url: str) -> DeploymentRead:
     """Show one deployment with its endpoint and revisions."""
     return describe_deployments(session, [deployment], base_url=base_url)[0]
+
+
+def uris_in_use(session: Session, uris: list[str]) -> set[str]:
+    """Return which of these places hold what a revision serves."""
+    return set(session.exec(select(Revision.uri).where(col(Revision.uri).in_(uris))))
 
 
 def _describe(deployment: Deployment, revisions: list[Revision], base_url: str) -> DeploymentRead:

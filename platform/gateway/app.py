@@ -2,25 +2,57 @@
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
+from ..auth import keys
 from ..auth.router import router as auth
+from ..auth.sso import SsoProviders
+from ..auth.sso_router import router as sso
 from ..data.router import router as data
 from ..deployments import publisher
 from ..deployments.router import router as deployments
 from ..kernel.resources import Resources
 from ..monitoring.router import router as monitoring
+from ..projects import group_teams
+from ..projects.accounts_router import router as accounts
 from ..projects.keys_router import router as api_keys
 from ..projects.router import router as projects
+from ..projects.secrets_router import router as secrets
+from ..projects.teams_router import router as teams
 from ..registry.router import router as registry
 from ..tracking.router import router as tracking
 from ..train import checkpoints
 from ..train.router import router as train
-from . import errors, health
+from . import docs_page, errors, health
+from .headers import SecurityHeaders
+from .limits import RateLimits
+from .me import router as me
 from .metrics import RequestMetrics
-from .middleware import RequestContext
+from .middleware import LastResort, RequestContext
+from .project_overview import router as project_overview
 from .ray_jobs import router as ray_jobs
 
-_SLICES = (auth, api_keys, projects, data, registry, tracking, train, deployments, monitoring, ray_jobs)
+_SLICES = (
+    auth,
+    sso,
+    me,
+    accounts,
+    api_keys,
+    projects,
+    project_overview,
+    secrets,
+    teams,
+    data,
+    registry,
+    tracking,
+    train,
+    deployments,
+    monitoring,
+    ray_jobs,
+)
+
+# What pages of other origins may read of an answer beside its body.
+_READABLE = ["Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID"]
 
 
 def create_app(resources: Resources) -> FastAPI:
@@ -28,19 +60,41 @@ def create_app(resources: Resources) -> FastAPI:
     app = FastAPI(
         title="raymill",
         version="1",
+        docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
     app.state.resources = resources
     app.state.metrics = RequestMetrics()
+    app.state.sso = SsoProviders(resources.settings)
+    keys.subscribe(resources)
     publisher.subscribe(resources)
     checkpoints.subscribe(resources)
+    group_teams.subscribe(resources)
     for router in _SLICES:
         app.include_router(router, prefix="/v1")
     app.include_router(health.router)
-    app.add_middleware(RequestContext, metrics=app.state.metrics)
+    app.include_router(docs_page.router)
+    app.mount("/docs/assets", docs_page.assets)
+    _wrap(app, resources)
     errors.install(app)
     return app
+
+
+def _wrap(app: FastAPI, resources: Resources) -> None:
+    """Put the layers around the application, the innermost first."""
+    app.add_middleware(LastResort)
+    app.add_middleware(RateLimits, resources=resources)
+    if origins := resources.settings.http.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"],
+            expose_headers=_READABLE,
+        )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestContext, metrics=app.state.metrics)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -31,9 +31,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _broken)
 
 
+def refusal(error: RaymillError) -> JSONResponse:
+    """Return the answer that stands for an error, for what refuses outside of the handlers' reach."""
+    return _answer(error.status, error.type, error.message, error.details, error.headers)
+
+
 def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RaymillError)  # noqa: S101 -- registered for this class alone
-    return _answer(error.status, error.type, error.message, error.details, error.headers)
+    return refusal(error)
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -66,7 +71,12 @@ def _unwritten(request: Request, error: Exception) -> JSONResponse:
 
 
 def _broken(request: Request, error: Exception) -> JSONResponse:
-    log.error("request_failed", path=request.url.path, exc_info=error)
+    return broken(request.url.path, error)
+
+
+def broken(path: str, error: Exception) -> JSONResponse:
+    """Return the answer that stands for a fault of the platform, whose cause goes into the log."""
+    log.error("request_failed", path=path, exc_info=error)
     return _answer(500, ErrorType.INTERNAL_SERVER_ERROR, "The platform failed to answer; the cause is in its log.")
 
 

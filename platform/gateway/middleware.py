@@ -1,4 +1,4 @@
-"""The request id and the access log of the control plane, as one plain ASGI layer."""
+"""The request id, the access log and the last resort of the control plane, as plain ASGI layers."""
 
 from time import perf_counter
 
@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..kernel.telemetry import request_context, take_request_id
+from .errors import broken
 from .metrics import RequestMetrics
 
 log = structlog.get_logger("raymill.access")
@@ -45,3 +46,26 @@ class RequestContext:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.observe(method=scope["method"], route=route, status=status, seconds=seconds)
         log.info("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1))
+
+
+class LastResort:
+    """Answers in the place of an application that fails, while the request still has its id and the other layers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        has_started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception as error:
+            if has_started or scope["type"] != "http":
+                raise
+            await broken(scope["path"], error)(scope, receive, send)

@@ -17,6 +17,7 @@ from ..kernel.disk import require_room
 from ..kernel.errors import NotFound
 from ..kernel.resources import Resources
 from ..kernel.uploads import spooled
+from ..projects.blobs import keep_file
 from ..train import service, submissions
 from ..train.environments import check_package_name
 from ..train.errors import PackageNotFound
@@ -57,8 +58,9 @@ def submit_ray_job(
 ) -> SubmitResponse:
     """Queue a program as a job."""
     require_room(resources.settings.home)
-    cluster = resources.settings.ray
-    job = submissions.submit_program(session, principal=principal, project_id=project, program=program, cluster=cluster)
+    job = submissions.submit_program(
+        session, principal=principal, project_id=project, program=program, settings=resources.settings
+    )
     name = submissions.read_program(job).submission_id
     return SubmitResponse(job_id=name, submission_id=name)
 
@@ -141,6 +143,6 @@ def _writable_project(resources: Resources, principal: Principal, named: str | N
 
 
 def _add_package(resources: Resources, project: str, name: str, upload: Path) -> None:
-    blob = resources.store.put_file(project, upload)
+    blob = keep_file(resources, project_id=project, path=upload)
     with resources.session() as session:
         submissions.add_package(session, project_id=project, name=name, blob=blob)

@@ -89,7 +89,7 @@ class Database:
             hide_parameters=True,  # they hold password and token hashes, and errors are logged
             connect_args=_KEEPALIVE,
         )
-        self._watch = OutageWatch(self.engine, connect_s=settings.connect_timeout_s)
+        self._watch = OutageWatch(self.engine, connect_s=settings.connect_timeout_s, patience_s=settings.silence_s)
 
     @contextmanager
     def session(self) -> Iterator[Session]:

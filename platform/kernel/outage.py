@@ -26,8 +26,6 @@ from .errors import ExternalServiceError
 log = structlog.get_logger(__name__)
 
 EVERY_S = 0.25
-PATIENCE_S = 1.0
-CONNECT_S = 1.5
 _DIALERS = 16
 
 
@@ -41,9 +39,7 @@ class DatabaseUnavailable(ExternalServiceError):
 class OutageWatch:
     """The thread that asks, and the sockets that it cuts."""
 
-    def __init__(
-        self, engine: Engine, *, connect_s: float = CONNECT_S, every_s: float = EVERY_S, patience_s: float = PATIENCE_S
-    ) -> None:
+    def __init__(self, engine: Engine, *, connect_s: float, patience_s: float, every_s: float = EVERY_S) -> None:
         self.is_away = False
         self._engine = engine
         self._connect_s = connect_s

@@ -3,9 +3,12 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field
+from sqlalchemy import func
+from sqlalchemy import select as sql_select
 from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, select
 
@@ -48,6 +51,30 @@ def paginate(session: Session, table: type[Row], query: PageQuery, *filters: Col
     more = len(rows) > query.limit
     kept = rows[: query.limit]
     return Page[Any](items=kept, next_cursor=_encode(kept[-1].id) if more else None)
+
+
+class Named(BaseModel):
+    """A thing by its name."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
+class Glance(BaseModel):
+    """How many things there are, and the newest of them."""
+
+    count: int
+    latest: list[Named]
+
+
+def glance(session: Session, table: type[Row], *filters: ColumnElement[bool], limit: int = 5) -> Glance:
+    """Count the rows of a table with a ``name`` and read the newest, in one query."""
+    columns = table.__table__.c  # type: ignore[attr-defined]
+    statement = sql_select(columns.id, columns.name, columns.created_at, func.count().over())
+    rows = session.execute(statement.where(*filters).order_by(columns.id.desc()).limit(limit)).all()
+    latest = [Named(id=id_, name=name, created_at=created_at) for id_, name, created_at, _ in rows]
+    return Glance(count=rows[0][3] if rows else 0, latest=latest)
 
 
 def _encode(id_: str) -> str:

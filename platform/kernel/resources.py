@@ -10,6 +10,7 @@ from sqlmodel import Session
 from . import cache
 from .db import Database
 from .events import EventBus, OutboxEvent, mark_delivered, recorded, undelivered
+from .limits import RateLimiter
 from .security import TokenSigner, load_signer
 from .settings import Settings
 from .storage import ObjectStore
@@ -25,6 +26,7 @@ class Resources:
     store: ObjectStore
     signer: TokenSigner
     events: EventBus
+    limiter: RateLimiter
 
     @classmethod
     def open(cls, settings: Settings) -> "Resources":
@@ -33,13 +35,15 @@ class Resources:
         Raises:
             RaymillError: If a part is not configured.
         """
+        valkey = cache.connect(settings.redis)
         return cls(
             settings=settings,
             database=Database(settings.database),
-            cache=cache.connect(settings.redis),
+            cache=valkey,
             store=ObjectStore(settings),
             signer=load_signer(settings.keys_dir, settings.auth),
             events=EventBus(),
+            limiter=RateLimiter(valkey),
         )
 
     @contextmanager

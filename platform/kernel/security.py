@@ -3,35 +3,25 @@
 Passwords are hashed with argon2id (RFC 9106). Tokens and documents are signed with Ed25519 (RFC 8032, RFC 8037).
 """
 
-import fcntl
-import os
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from .errors import AuthenticationFailed, InternalError
+from .errors import AuthenticationFailed
+from .keyfiles import key_id, watch_private_key, watch_public_keys
 from .settings import AuthSettings
-
-_PRIVATE, _PUBLIC = "signing.pem", "public.pem"
-_MAKE_THEM = "make the keys with 'raymill keys make', and let RAYMILL_KEYS_DIR name their folder."
 
 _passwords = PasswordHasher()
 # Verified when the account does not exist, so that both refusals take the same time.
@@ -71,11 +61,27 @@ class TokenClaims:
     expires_at: float
 
 
-class TokenVerifier:
-    """Checks access tokens and signed documents with the public key alone."""
+class PrivateKey(Protocol):
+    """Where a signer finds the present private key."""
 
-    def __init__(self, public_key: Ed25519PublicKey, settings: AuthSettings) -> None:
-        self._public_key = public_key
+    def get(self) -> Ed25519PrivateKey:
+        """Return the key."""
+        ...
+
+
+class PublicKeys(Protocol):
+    """Where a verifier finds the keys that it believes, the present one first."""
+
+    def get(self, *, now: bool = False) -> dict[str, Ed25519PublicKey]:
+        """Return the keys by their ids; ``now`` looks for new ones first."""
+        ...
+
+
+class TokenVerifier:
+    """Checks access tokens and signed documents with the present and the previous public key alone."""
+
+    def __init__(self, keys: PublicKeys, settings: AuthSettings) -> None:
+        self._keys = keys
         self._settings = settings
 
     def claims(self, token: str) -> TokenClaims:
@@ -87,7 +93,7 @@ class TokenVerifier:
         try:
             body = jwt.decode(
                 token,
-                self._public_key,
+                self._key_of(token),
                 algorithms=["EdDSA"],
                 audience=self._settings.audience,
                 issuer=self._settings.issuer,
@@ -98,27 +104,41 @@ class TokenVerifier:
         return TokenClaims(user_id=body["sub"], session_id=body["sid"], expires_at=float(body["exp"]))
 
     def document_is_authentic(self, document: bytes, signature: bytes) -> bool:
-        """Tell whether ``signature`` over ``document`` was made with the platform's key."""
-        try:
-            self._public_key.verify(signature, document)
-        except InvalidSignature:
-            return False
-        return True
+        """Tell whether ``signature`` over ``document`` was made with one of the platform's keys."""
+        return any(_verifies(key, signature, document) for key in self._all_keys())
 
     def jwks(self) -> dict[str, Any]:
-        """Return the public key as a JSON Web Key Set."""
-        raw = self._public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
-        key = {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "x": _base64(raw)}
-        return {"keys": [{**key, "kid": sha256(raw).hexdigest()[:16]}]}
+        """Return the public keys as a JSON Web Key Set, the present one first."""
+        return {"keys": [_jwk(kid, key) for kid, key in self._keys.get(now=True).items()]}
+
+    def _key_of(self, token: str) -> Ed25519PublicKey:
+        kid = jwt.get_unverified_header(token).get("kid")
+        keys = self._keys.get()
+        if kid is None:
+            return next(iter(keys.values()))
+        key = keys.get(kid) or self._keys.get(now=True).get(kid)
+        if key is None:
+            raise jwt.InvalidKeyError(kid)
+        return key
+
+    def _all_keys(self) -> Iterator[Ed25519PublicKey]:
+        known = self._keys.get()
+        yield from known.values()
+        yield from (key for kid, key in self._keys.get(now=True).items() if kid not in known)
 
 
 class TokenSigner:
     """Makes access tokens and signs documents; lives in the control plane only."""
 
-    def __init__(self, private_key: Ed25519PrivateKey, settings: AuthSettings) -> None:
+    def __init__(self, private_key: PrivateKey, public_keys: PublicKeys, settings: AuthSettings) -> None:
         self._private_key = private_key
         self._settings = settings
-        self.verifier = TokenVerifier(private_key.public_key(), settings)
+        self.verifier = TokenVerifier(public_keys, settings)
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key that signs at present."""
+        return key_id(self._private_key.get().public_key())
 
     def access_token(self, *, user_id: str, session_id: str, now: datetime) -> str:
         """Sign an access token for this user and session."""
@@ -130,76 +150,40 @@ class TokenSigner:
             "iat": now,
             "exp": now + timedelta(seconds=self._settings.access_token_ttl_s),
         }
-        return jwt.encode(body, self._private_key, algorithm="EdDSA")
+        key = self._private_key.get()
+        return jwt.encode(body, key, algorithm="EdDSA", headers={"kid": key_id(key.public_key())})
 
     def sign_document(self, document: bytes) -> bytes:
         """Sign a routing-table or grants document; 64 bytes."""
-        return self._private_key.sign(document)
-
-
-def make_keys(folder: Path) -> None:
-    """Make the signing key pair of a new platform, private part 0600; an existing pair stays.
-
-    Processes that start at once make one pair between them, and none of them sees half of it.
-    """
-    if (folder / _PRIVATE).exists():
-        return
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / _PRIVATE).exists():
-            return
-        key = Ed25519PrivateKey.generate()
-        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        # The private part comes last: where it is, the pair is whole.
-        _write(folder / _PUBLIC, public, mode=0o644)
-        _write(folder / _PRIVATE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
-
-
-def public_key_digest(folder: Path) -> str | None:
-    """Return a digest by which two folders' keys can be compared; None when there is no public key."""
-    try:
-        return sha256((folder / _PUBLIC).read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return None
+        return self._private_key.get().sign(document)
 
 
 def load_signer(folder: Path, settings: AuthSettings) -> TokenSigner:
-    """Read the signing key.
+    """Read the signing key, and follow its rotations.
 
     Raises:
         InternalError: If there is none.
     """
-    try:
-        key = load_pem_private_key((folder / _PRIVATE).read_bytes(), password=None)
-    except FileNotFoundError as error:
-        raise InternalError(f"There is no signing key in {folder}: {_MAKE_THEM}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise InternalError(f"The signing key in {folder} is not an Ed25519 key.")
-    return TokenSigner(key, settings)
+    return TokenSigner(watch_private_key(folder), watch_public_keys(folder), settings)
 
 
 def load_verifier(folder: Path, settings: AuthSettings) -> TokenVerifier:
-    """Read the public key alone, for processes that must not sign.
+    """Read the public keys alone, for processes that must not sign, and follow their rotations.
 
     Raises:
         InternalError: If there is none.
     """
+    return TokenVerifier(watch_public_keys(folder), settings)
+
+
+def _verifies(key: Ed25519PublicKey, signature: bytes, document: bytes) -> bool:
     try:
-        key = load_pem_public_key((folder / _PUBLIC).read_bytes())
-    except FileNotFoundError as error:
-        raise InternalError(f"There is no public key in {folder}: {_MAKE_THEM}") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise InternalError(f"The public key in {folder} is not an Ed25519 key.")
-    return TokenVerifier(key, settings)
+        key.verify(signature, document)
+    except InvalidSignature:
+        return False
+    return True
 
 
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    draft.replace(path)
-
-
-def _base64(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).decode().rstrip("=")
+def _jwk(kid: str, key: Ed25519PublicKey) -> dict[str, str]:
+    raw = urlsafe_b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode().rstrip("=")
+    return {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "x": raw, "kid": kid}

@@ -6,9 +6,10 @@ Ray hands the environment of ``ray start`` to every process of the cluster.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -24,6 +25,7 @@ class DatabaseSettings(BaseModel):
     pool_size: int = Field(5, ge=1, description="Connections that one process keeps open")
     max_overflow: int = Field(10, ge=0, description="Connections that one process may add under load")
     connect_timeout_s: float = Field(1.5, gt=0, description="Seconds to wait for a new connection")
+    silence_s: float = Field(1.0, gt=0, description="Seconds without an answer after which PostgreSQL counts as away")
 
 
 class RedisSettings(BaseModel):
@@ -62,6 +64,9 @@ class HttpSettings(BaseModel):
     )
     replica_ports: tuple[int, int] = Field((30000, 31000), description="HTTP port range of ingress replicas")
     replica_grpc_ports: tuple[int, int] = Field((40000, 41000), description="gRPC port range of ingress replicas")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins (scheme://host:port) whose pages may call /api from a browser; none by default"
+    )
     max_body_bytes: int = Field(64 * 2**20, gt=0, description="Largest body of a request that is not an upload")
     max_upload_bytes: int = Field(5 * 2**30, gt=0, description="Largest uploaded file")
 
@@ -92,6 +97,40 @@ class RaySettings(BaseModel):
     )
 
 
+GlobalRoleName = Literal["admin", "developer", "viewer", "guest"]
+
+
+class SsoProviderSettings(BaseModel):
+    """One OpenID Connect provider, by which people sign on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    issuer: str = Field(description="Issuer URL, https unless on this machine; discovery lies below it")
+    client_id: str = Field(min_length=1, description="Client that the provider knows the platform by")
+    client_secret: SecretStr | None = Field(None, description="Its secret; none for a public client")
+    title: str | None = Field(None, description="Name on the sign-on button; unset means the provider's key")
+    scopes: tuple[str, ...] = Field(("openid", "email", "profile"), description="Scopes that are asked for")
+    groups_claim: str = Field("groups", description="Claim that lists a person's groups")
+    roles: dict[str, GlobalRoleName] = Field(
+        default_factory=dict, description="Global role by group; the highest holds, and is set at each sign-on"
+    )
+    default_role: GlobalRoleName = Field("developer", description="Global role of a new account without such a group")
+    teams: dict[str, str] = Field(
+        default_factory=dict, description="Team by group; joined and left at each sign-on as the groups say"
+    )
+    creates_accounts: bool = Field(True, description="Whether a person without an account gets one")
+    redirect_url: str | None = Field(None, description="Where the provider sends people back; unset: our callback")
+    timeout_s: float = Field(5.0, gt=0, description="Seconds within which a question to the provider has an answer")
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_safe(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError("an issuer is reached by https, unless it is on this machine")
+        return issuer
+
+
 class AuthSettings(BaseModel):
     """Identity."""
 
@@ -100,6 +139,27 @@ class AuthSettings(BaseModel):
     access_token_ttl_s: int = Field(900, ge=60, description="Life of an access token in seconds")
     refresh_token_ttl_s: int = Field(30 * 86400, ge=3600, description="Life of a refresh token in seconds")
     min_password_length: int = Field(12, ge=8, description="Fewest characters of a password")
+    registration: Literal["open", "invitation", "closed"] = Field(
+        "open", description="Who may register: everybody, the invited, or nobody"
+    )
+    registration_domains: tuple[str, ...] = Field(
+        (), description="Domains whose addresses may register uninvited; none means all"
+    )
+    invitation_ttl_s: int = Field(7 * 86400, ge=60, description="Life of an invitation in seconds")
+    login_failures_per_account: int = Field(10, ge=1, description="Wrong passwords for one account in a window")
+    login_failures_per_address: int = Field(50, ge=1, description="Wrong passwords from one address in a window")
+    login_window_s: int = Field(900, ge=1, description="Seconds of that window")
+    sso: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")], SsoProviderSettings] = Field(
+        default_factory=dict,
+        description="OpenID Connect providers by their key, as JSON (docs/guides/single-sign-on.md)",
+    )
+
+
+class LimitSettings(BaseModel):
+    """How often the control plane may be asked."""
+
+    principal_per_minute: int = Field(6_000, ge=1, description="Requests of one user or API key to /api in a minute")
+    address_per_minute: int = Field(60_000, ge=1, description="Requests of one address to /api in a minute")
 
 
 class ServingSettings(BaseModel):
@@ -121,6 +181,21 @@ class ControllerSettings(BaseModel):
     sweep_s: float = Field(1.0, gt=0, description="Seconds between two sweeps")
     lease_s: float = Field(10.0, gt=0, description="Life of a lease; a dead controller is replaced after it")
     max_concurrent_jobs: int = Field(2, ge=1, description="Training jobs that one cluster runs at a time")
+    collect_after_s: float = Field(
+        86_400.0, ge=60, description="Seconds for which a stored file is kept after nothing refers to it any more"
+    )
+
+
+class QuotaSettings(BaseModel):
+    """What one project may take at once unless an administrator gave it quotas of its own."""
+
+    concurrent_jobs: int = Field(50, ge=0, description="Jobs of one project that wait or run")
+    cpus: float = Field(256.0, ge=0, description="CPUs that those jobs ask for")
+    gpus: float = Field(64.0, ge=0, description="GPUs that those jobs ask for")
+    stored_bytes: int = Field(
+        100 * 2**30, ge=0, description="Bytes of one project's datasets, artifacts, packages and checkpoints"
+    )
+    deployments: int = Field(100, ge=0, description="Deployments of one project")
 
 
 class LogSettings(BaseModel):
@@ -150,8 +225,10 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     ray: RaySettings = RaySettings()
     auth: AuthSettings = AuthSettings()
+    limits: LimitSettings = LimitSettings()
     serving: ServingSettings = ServingSettings()
     controller: ControllerSettings = ControllerSettings()
+    quotas: QuotaSettings = QuotaSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("home")
@@ -196,6 +273,21 @@ def _config_file(init_settings: PydanticBaseSettingsSource, env_settings: Pydant
     return Path(given.get("home", "~/.raymill")).expanduser() / "config.json"
 
 
+def given(settings: BaseModel) -> dict[str, Any]:
+    """Return the settings that somebody gave, secrets in plain text: what ``config.json`` holds."""
+    return {name: _plain(getattr(settings, name)) for name in settings.model_fields_set}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return given(value)
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value
+
+
 def environment_names() -> dict[str, str]:
     """Map each environment variable that sets a leaf setting to the setting's description."""
     names: dict[str, str] = {}
@@ -209,4 +301,4 @@ def environment_names() -> dict[str, str]:
     return names
 
 
-__all__ = ["Settings", "environment_names"]
+__all__ = ["Settings", "environment_names", "given"]

@@ -75,12 +75,20 @@ class ObjectStore:
 
     def put_file(self, project_id: str, path: Path) -> Blob:
         """Store a local file under its digest and return the blob."""
+        blob = self.describe_file(project_id, path)
+        self.put_blob(blob, path)
+        return blob
+
+    def describe_file(self, project_id: str, path: Path) -> Blob:
+        """Return the blob that a local file would be, without storing it."""
         digest, size = _digest(path)
-        uri = f"{project_id}/sha256/{digest[:2]}/{digest}"
+        return Blob(uri=f"{project_id}/sha256/{digest[:2]}/{digest}", sha256=digest, size_bytes=size)
+
+    def put_blob(self, blob: Blob, path: Path) -> None:
+        """Store the local file that was described as this blob."""
         with self._answering():
-            if not self._fs.exists(self._path(uri)):
-                self._place(uri, lambda target: self._fs.put_file(str(path), target))
-        return Blob(uri=uri, sha256=digest, size_bytes=size)
+            if not self._fs.exists(self._path(blob.uri)):
+                self._place(blob.uri, lambda target: self._fs.put_file(str(path), target))
 
     def put_document(self, uri: str, content: bytes) -> None:
         """Replace a small named document whole."""

@@ -21,8 +21,10 @@ from .errors import (
 )
 from .models import Artifact, Model, ModelVersion
 from .predict import Prediction
-from .projects import Project
+from .projects import Member, Project
 from .runs import Run
+from .secrets import Secret
+from .teams import Team
 from .training_jobs import TrainingJob
 from .transport import Retries
 
@@ -40,6 +42,7 @@ __all__ = [
     "ExternalServiceError",
     "InternalError",
     "Login",
+    "Member",
     "Model",
     "ModelVersion",
     "NewApiKey",
@@ -51,6 +54,8 @@ __all__ = [
     "RaymillError",
     "Retries",
     "Run",
+    "Secret",
+    "Team",
     "TrainingJob",
     "User",
     "ValidationFailed",

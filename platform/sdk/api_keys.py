@@ -17,9 +17,12 @@ class ApiKey(Document):
     name: str
     prefix: str
     permissions: list[str]
+    endpoint: str | None
+    created_by: str
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
 
 
 class NewApiKey(ApiKey):
@@ -41,13 +44,26 @@ class ApiKeys:
         name: str,
         permissions: Sequence[str] = ("*",),
         expires_at: datetime | None = None,
+        endpoint: str | None = None,
+        service_account_id: str | None = None,
     ) -> NewApiKey:
-        """Make a key; ``["*"]`` stands for all that the caller may do in the project."""
+        """Make a key.
+
+        Args:
+            project_id: The project in which it works.
+            name: Said in lists and in the audit log.
+            permissions: ``["*"]`` stands for all that the caller, or the service account, may do in the project.
+            expires_at: When it dies; None for never.
+            endpoint: The only endpoint that it may call; its one permission is then ``endpoint:invoke``.
+            service_account_id: The service account that it stands for, instead of the caller.
+        """
         body = {
             "project_id": project_id,
             "name": name,
             "permissions": list(permissions),
             "expires_at": expires_at.isoformat() if expires_at else None,
+            "endpoint": endpoint,
+            "service_account_id": service_account_id,
         }
         return NewApiKey.model_validate(self._transport.document("POST", _PATH, json=body))
 
@@ -59,6 +75,11 @@ class ApiKeys:
         """Walk through the keys that the caller may manage, newest first."""
         items = self._transport.items(_PATH, {"project_id": project_id})
         return (ApiKey.model_validate(item) for item in items)
+
+    def rotate(self, key_id: str, *, overlap_s: int = 0) -> NewApiKey:
+        """Replace a key by one of the same rights; the old one works ``overlap_s`` seconds more."""
+        answer = self._transport.document("POST", f"{_PATH}/{key_id}/rotate", json={"overlap_s": overlap_s})
+        return NewApiKey.model_validate(answer)
 
     def revoke(self, key_id: str) -> None:
         """End a key."""

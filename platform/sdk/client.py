@@ -15,8 +15,11 @@ from .models import Models
 from .predict import Predictions
 from .projects import Projects
 from .runs import Runs
+from .secrets import Secrets
+from .teams import Teams
 from .training_jobs import TrainingJobs
 from .transport import Credential, FixedCredential, Retries, Transport
+from .users import ServiceAccounts, Users
 
 
 class Client:
@@ -60,7 +63,11 @@ class Client:
             transport=transport,
         )
         self.auth = Auth(self._transport)
+        self.users = Users(self._transport)
+        self.service_accounts = ServiceAccounts(self._transport)
         self.projects = Projects(self._transport)
+        self.teams = Teams(self._transport)
+        self.secrets = Secrets(self._transport)
         self.datasets = Datasets(self._transport)
         self.training_jobs = TrainingJobs(self._transport)
         self.models = Models(self._transport)

@@ -72,6 +72,8 @@ class KnownKey:
     project_id: str
     may_invoke: bool
     expires_at: float | None
+    #: The only endpoint that the key may call; None means all of the project.
+    endpoint: str | None
 
 
 class Directory:
@@ -128,7 +130,7 @@ class Directory:
 
 def _known(project_id: str, key: KeyGrant) -> KnownKey:
     expires_at = key.expires_at.timestamp() if key.expires_at else None
-    return KnownKey(key.id, project_id, _may_invoke(key.permissions), expires_at)
+    return KnownKey(key.id, project_id, _may_invoke(key.permissions), expires_at, key.endpoint)
 
 
 def _may_invoke(permissions: frozenset[str]) -> bool:

@@ -74,7 +74,7 @@ class Edge:
         endpoint = self._directory.endpoints.get(name)
         if endpoint is None:
             raise EndpointNotFound(name)
-        may_invoke = self._rights(caller, endpoint.project_id)
+        may_invoke = self._rights(caller, name, endpoint.project_id)
         if may_invoke is None:
             raise EndpointNotFound(name)
         if not may_invoke:
@@ -83,9 +83,11 @@ class Edge:
             )
         return endpoint
 
-    def _rights(self, caller: Caller, project_id: str) -> bool | None:
-        if caller.key is not None:
-            return caller.key.may_invoke if caller.key.project_id == project_id else None
+    def _rights(self, caller: Caller, name: str, project_id: str) -> bool | None:
+        """Tell whether the principal may invoke; None means that it must not learn of the endpoint."""
+        if (key := caller.key) is not None:
+            is_meant = key.project_id == project_id and key.endpoint in (None, name)
+            return key.may_invoke if is_meant else None
         members = self._directory.members.get(project_id)
         return None if members is None else members.get(caller.id)
 

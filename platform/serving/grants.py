@@ -22,6 +22,7 @@ class KeyGrant(_Part):
     id: str
     permissions: frozenset[str]
     expires_at: AwareDatetime | None = None
+    endpoint: str | None = Field(None, description="The only endpoint that the key may call")
 
 
 class ProjectGrants(_Part):

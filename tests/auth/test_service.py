@@ -8,11 +8,12 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from factories import Tenant
-from raymill.auth import service
+from raymill.auth import registration, service, users
 from raymill.auth.bootstrap import ADMIN_EMAIL, ensure_admin, reset_admin_password
 from raymill.auth.errors import EmailTaken, InvalidCredentials, SessionEnded, WeakPassword
 from raymill.auth.events import SessionRevoked
 from raymill.auth.models import RefreshToken, User
+from raymill.auth.passwords import check_password
 from raymill.auth.permissions import GlobalRole
 from raymill.auth.schemas import LoginCredentials, UserRegistration
 from raymill.kernel.clock import utc_now
@@ -22,22 +23,31 @@ from raymill.kernel.settings import AuthSettings
 
 
 @pytest.mark.parametrize(
-    ("password", "rule"), [("eleven-char", "min_length"), ("", "min_length"), ("abababababab", "different_characters")]
+    ("password", "rule"),
+    [
+        ("eleven-char", "min_length"),
+        ("", "min_length"),
+        ("abababababab", "different_characters"),
+        ("1qaz2wsx3edc", "common"),
+        ("Password1234", "common"),
+        ("abcdabcdabcd", "guessable"),
+        ("qwertyuiop12", "common"),
+    ],
 )
 def test_a_weak_password_names_its_rule(password: str, rule: str) -> None:
     with pytest.raises(WeakPassword) as refusal:
-        service.check_password(password, AuthSettings())
+        check_password(password, AuthSettings())
     assert refusal.value.details == {"rule": rule}
 
 
 def test_the_least_password_passes() -> None:
-    service.check_password("abcdabcdabcd", AuthSettings())
-    service.check_password("пароль-слово", AuthSettings())
+    check_password("blue-otter-7", AuthSettings())
+    check_password("пароль-слово", AuthSettings())
 
 
 def test_the_shortest_length_is_a_setting() -> None:
     with pytest.raises(WeakPassword, match="at least 20"):
-        service.check_password("abcdefghijklmnop", AuthSettings(min_password_length=20))
+        check_password("abcdefghijklmnop", AuthSettings(min_password_length=20))
 
 
 @pytest.mark.integration
@@ -47,7 +57,7 @@ def test_parallel_registrations_of_one_email_make_one_account(resources: Resourc
     def attempt(_: int) -> bool:
         try:
             with resources.session() as session:
-                service.register(session, data=data, signer=resources.signer, settings=resources.settings.auth)
+                registration.register(session, data=data, signer=resources.signer, settings=resources.settings.auth)
         except EmailTaken:
             return False
         return True
@@ -86,6 +96,32 @@ def test_a_new_password_of_the_admin_ends_the_old_one_and_its_sessions(resources
     with resources.session() as session:
         assert not service.validate_token(session, token=token, signer=resources.signer).valid
     log_in(second)
+
+
+@pytest.mark.integration
+def test_the_operator_gets_a_lost_administration_back(resources: Resources, alice: Tenant) -> None:
+    ensure_admin(resources.settings)
+    with resources.session() as session:
+        session.execute(update(User).values(disabled_at=utc_now(), role="guest"))
+    credentials = LoginCredentials(email=ADMIN_EMAIL, password=reset_admin_password(resources.settings))
+    with resources.session() as session:
+        answer = service.login(
+            session, credentials=credentials, signer=resources.signer, settings=resources.settings.auth
+        )
+    assert answer.user.role == GlobalRole.ADMIN
+
+
+@pytest.mark.integration
+def test_a_deleted_admin_does_not_come_back_while_there_is_another(resources: Resources, alice: Tenant) -> None:
+    ensure_admin(resources.settings)
+    with resources.session() as session:
+        first = service.find_user(session, ADMIN_EMAIL)
+        assert first is not None
+        users.assign_role(session, alice.user_id, GlobalRole.ADMIN)
+        users.delete_user(session, first.id)
+    assert ensure_admin(resources.settings) is None
+    with resources.session() as session:
+        assert service.find_user(session, ADMIN_EMAIL) is None
 
 
 @pytest.mark.integration

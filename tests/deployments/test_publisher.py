@@ -17,8 +17,9 @@ from raymill.deployments.models import Publication
 from raymill.deployments.publication import Subject, commit
 from raymill.kernel import cache
 from raymill.kernel.events import EventBus, record
+from raymill.kernel.keyfiles import make_keys
 from raymill.kernel.resources import Resources
-from raymill.kernel.security import hash_secret, load_signer, make_keys
+from raymill.kernel.security import hash_secret, load_signer
 from raymill.kernel.settings import RedisSettings
 from raymill.serving import channel
 from raymill.serving.copies import stored_copies

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -101,6 +102,31 @@ def test_a_program_is_stopped_and_strangers_see_nothing(platform: Platform, proj
     until(lambda: client.get_job_status(name) == JobStatus.STOPPED, within_s=30, what="the program is stopped")
     assert {job.submission_id: job.status for job in client.list_jobs()}[name] == JobStatus.STOPPED
     assert client.delete_job(name) is True
+
+
+def test_a_program_has_its_secret_and_ray_has_it_not(platform: Platform, project: SimpleNamespace) -> None:
+    value = secrets.token_hex(16)
+    project.client.secrets.put(project.id, "token", value)
+    client = open_door(platform, project.key)
+    backwards = "import os; print('read', os.environ['TOKEN'][::-1])"
+    name = client.submit_job(
+        entrypoint=f'python -c "{backwards}"', runtime_env={"env_vars": {"TOKEN": "secret://token"}}
+    )
+    until(lambda: client.get_job_status(name).is_terminal(), within_s=60, what="the program ends")
+    assert client.get_job_logs(name).splitlines()[-1] == f"read {value[::-1]}"
+    known = rays_jobs(platform)
+    assert ("secret://token" in known, value in known) == (True, False)
+    logs = [path for path in platform.home.rglob("*") if path.suffix in {".log", ".out", ".err"} and path.is_file()]
+    assert logs
+    assert [path for path in logs if value.encode() in path.read_bytes()] == []
+
+
+def rays_jobs(platform: Platform) -> str:
+    """Return all that Ray says of its jobs to an operator."""
+    port = platform.environment["RAYMILL_RAY__DASHBOARD_PORT"]
+    token = (platform.home / "ray" / "token").read_text().strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.get(f"http://127.0.0.1:{port}/api/jobs/", headers=headers).raise_for_status().text
 
 
 def test_the_commands_of_the_guide_work(platform: Platform, project: SimpleNamespace, tmp_path: Path) -> None:

@@ -11,16 +11,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from raymill.kernel.errors import AuthenticationFailed, InternalError
+from raymill.kernel.keyfiles import make_keys, public_key_digest, watch_private_key
 from raymill.kernel.security import (
     TokenSigner,
     hash_password,
     hash_secret,
     load_signer,
     load_verifier,
-    make_keys,
     new_secret,
     password_matches,
-    public_key_digest,
 )
 from raymill.kernel.settings import AuthSettings
 
@@ -28,13 +27,14 @@ SETTINGS = AuthSettings()
 
 
 @pytest.fixture
-def key() -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.generate()
+def signer(tmp_path: Path) -> TokenSigner:
+    make_keys(tmp_path / "pair")
+    return load_signer(tmp_path / "pair", SETTINGS)
 
 
 @pytest.fixture
-def signer(key: Ed25519PrivateKey) -> TokenSigner:
-    return TokenSigner(key, SETTINGS)
+def key(signer: TokenSigner, tmp_path: Path) -> Ed25519PrivateKey:
+    return watch_private_key(tmp_path / "pair").get()
 
 
 def body(**changes: Any) -> dict[str, Any]:
@@ -107,14 +107,15 @@ def test_other_signatures_are_refused(signer: TokenSigner) -> None:
             signer.verifier.claims(token)
 
 
-def test_documents_are_authentic_only_as_they_were_signed(signer: TokenSigner) -> None:
+def test_documents_are_authentic_only_as_they_were_signed(signer: TokenSigner, tmp_path: Path) -> None:
     signature = signer.sign_document(b"document")
     assert len(signature) == 64
     assert signer.verifier.document_is_authentic(b"document", signature)
     assert not signer.verifier.document_is_authentic(b"documenT", signature)
     assert not signer.verifier.document_is_authentic(b"document", signature[:-1] + bytes([signature[-1] ^ 1]))
     assert not signer.verifier.document_is_authentic(b"document", b"")
-    other = TokenSigner(Ed25519PrivateKey.generate(), SETTINGS)
+    make_keys(tmp_path / "other")
+    other = load_signer(tmp_path / "other", SETTINGS)
     assert not other.verifier.document_is_authentic(b"document", signature)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from raymill.kernel.settings import HttpSettings, Settings, environment_names
+from raymill.kernel.settings import HttpSettings, Settings, environment_names, given
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +95,22 @@ def test_every_setting_has_an_environment_name_and_a_description() -> None:
 
 def test_the_public_url_has_no_trailing_slash() -> None:
     assert HttpSettings(public_url="https://ai.example.com/").base_url == "https://ai.example.com"
+
+
+def test_what_was_given_is_kept_as_json_and_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    corp = {
+        "issuer": "https://sso.example.com",
+        "client_id": "raymill",
+        "client_secret": "hidden",
+        "roles": {"a": "admin"},
+    }
+    monkeypatch.setenv("RAYMILL_AUTH__SSO", json.dumps({"corp": corp}))
+    monkeypatch.setenv("RAYMILL_REDIS__URL", "redis://:hidden@host")
+    document = given(Settings())
+    assert document["auth"] == {"sso": {"corp": corp}}
+    assert document["redis"] == {"url": "redis://:hidden@host"}
+    monkeypatch.delenv("RAYMILL_AUTH__SSO")
+    monkeypatch.setenv("RAYMILL_CONFIG_FILE", str(write(tmp_path / "kept.json", **document)))
+    again = Settings().auth.sso["corp"]
+    assert (again.client_secret, again.roles) == (SecretStr("hidden"), {"a": "admin"})
+    assert "hidden" not in repr(again)

@@ -9,7 +9,8 @@ from typing import Any
 import redis
 from pydantic import SecretStr
 
-from raymill.kernel.security import TokenSigner, hash_secret, load_signer, make_keys
+from raymill.kernel.keyfiles import make_keys
+from raymill.kernel.security import TokenSigner, hash_secret, load_signer
 from raymill.kernel.settings import RedisSettings, ServingSettings, Settings
 from raymill.kernel.storage import ObjectStore
 from raymill.serving.channel import publish

@@ -69,6 +69,15 @@ def test_a_token_dies_with_its_session_its_user_and_its_time(desk):
         desk.edge.authenticate(token, None)
 
 
+def test_a_key_of_one_endpoint_opens_no_other(desk):
+    grant = KeyGrant(id="key_1", permissions={"endpoint:invoke"}, endpoint="p.m")
+    desk.take(desk.plane.grants(keys={KEY: grant}))
+    assert desk.edge.authorize(desk.by_key(), "p.m").project_id == "prj_1"
+    desk.take(desk.plane.grants(keys={KEY: grant.model_copy(update={"endpoint": "p.m.staging"})}))
+    with pytest.raises(EndpointNotFound):
+        desk.edge.authorize(desk.by_key(), "p.m")
+
+
 def test_a_key_dies_at_its_time_and_when_it_is_no_longer_granted(desk):
     desk.take(desk.plane.grants(keys={KEY: KeyGrant(id="key_1", permissions={"*"}, expires_at=NOW)}))
     desk.now = NOW - timedelta(seconds=1)

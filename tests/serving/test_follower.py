@@ -13,7 +13,8 @@ from plane import KEY, NOWHERE, SCALE, Plane
 from servers_in_process import serving, until
 
 from raymill.kernel.cache import CacheUnavailable
-from raymill.kernel.security import load_signer, make_keys
+from raymill.kernel.keyfiles import make_keys
+from raymill.kernel.security import load_signer
 from raymill.serving.channel import (
     BUMPS,
     DOCUMENTS,

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
-from ...kernel.settings import DatabaseSettings, RedisSettings, Settings
+from ...kernel.settings import DatabaseSettings, RedisSettings, Settings, given
 from .. import serve_config
 from ..cluster import Cluster, dashboard_url
 from . import processes
@@ -167,7 +167,7 @@ class Stack:
         database = self.settings.database.model_copy(update={"url": SecretStr(database_url)})
         redis = self.settings.redis.model_copy(update={"url": SecretStr(redis_url)})
         self.settings = self.settings.model_copy(update={"database": database, "redis": redis, "config_file": path})
-        document = _given(self.settings) | {"home": str(self.settings.home)}
+        document = given(self.settings) | {"home": str(self.settings.home)}
         document.pop("config_file", None)
         processes.write_state(path, document)
 
@@ -248,20 +248,6 @@ class Stack:
         memory = _memory(members)
         detail = f"dashboard {dashboard_url(self.settings)}, {len(members)} processes" if members else ""
         return PartStatus("ray", state, self.ray.gcs_address, head.pid if head else None, memory or None, detail)
-
-
-def _given(settings: BaseModel) -> dict[str, Any]:
-    """The settings that somebody gave, secrets in plain text: what config.json holds."""
-    document: dict[str, Any] = {}
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        if isinstance(value, BaseModel):
-            document[name] = _given(value)
-        elif isinstance(value, SecretStr):
-            document[name] = value.get_secret_value()
-        else:
-            document[name] = str(value) if isinstance(value, Path) else value
-    return document
 
 
 def _url(section: DatabaseSettings | RedisSettings) -> str:

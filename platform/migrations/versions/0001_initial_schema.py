@@ -42,6 +42,8 @@ def upgrade() -> None:
     sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('description', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('settings', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('quotas', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('archived_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_project')),
     sa.UniqueConstraint('name', name=op.f('uq_project_name'))
@@ -58,48 +60,25 @@ def upgrade() -> None:
     sa.Column('published_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('kind', 'key', name=op.f('pk_publication'))
     )
-    op.create_table('user_account',
-    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('email', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('password_hash', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('preferences', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('last_login_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('disabled_at', sa.DateTime(timezone=True), nullable=True),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_user_account')),
-    sa.UniqueConstraint('email', name=op.f('uq_user_account_email'))
-    )
-    op.create_table('api_key',
-    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    op.create_table('quota_claim',
     sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('created_by', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('job_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
-    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('prefix', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('secret_sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('permissions', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('last_used_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['created_by'], ['user_account.id'], name=op.f('fk_api_key_created_by')),
-    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_api_key_project_id'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_api_key')),
-    sa.UniqueConstraint('secret_sha256', name=op.f('uq_api_key_secret_sha256'))
+    sa.Column('quota', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('owner', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('amount', sa.Float(), nullable=False),
+    sa.Column('unused_since', sa.DateTime(timezone=True), nullable=True),
+    sa.PrimaryKeyConstraint('project_id', 'quota', 'owner', name=op.f('pk_quota_claim'))
     )
-    op.create_index(op.f('ix_api_key_job_id'), 'api_key', ['job_id'], unique=False)
-    op.create_index(op.f('ix_api_key_project_id'), 'api_key', ['project_id'], unique=False)
-    op.create_table('auth_session',
+    op.create_index(op.f('ix_quota_claim_owner'), 'quota_claim', ['owner'], unique=False)
+    op.create_table('team',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('user_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_auth_session_user_id'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_auth_session'))
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('description', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('permissions', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_team')),
+    sa.UniqueConstraint('name', name=op.f('uq_team_name'))
     )
-    op.create_index(op.f('ix_auth_session_user_id'), 'auth_session', ['user_id'], unique=False)
     op.create_table('dataset',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -149,19 +128,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f('ix_lineage_edge_project_id'), 'lineage_edge', ['project_id'], unique=False)
     op.create_index(op.f('ix_lineage_edge_target_kind_lineage_edge_target_id'), 'lineage_edge', ['target_kind', 'target_id'], unique=False)
-    op.create_table('project_member',
-    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('user_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_project_member_project_id'), ondelete='CASCADE'),
-    sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_project_member_user_id'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_project_member')),
-    sa.UniqueConstraint('project_id', 'user_id', name=op.f('uq_project_member_project_id_user_id'))
-    )
-    op.create_index(op.f('ix_project_member_project_id'), 'project_member', ['project_id'], unique=False)
-    op.create_index(op.f('ix_project_member_user_id'), 'project_member', ['user_id'], unique=False)
     op.create_table('registered_model',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -178,12 +144,87 @@ def upgrade() -> None:
     sa.UniqueConstraint('project_id', 'name', name=op.f('uq_registered_model_project_id_name'))
     )
     op.create_index(op.f('ix_registered_model_project_id'), 'registered_model', ['project_id'], unique=False)
+    op.create_table('secret',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('key_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('wrapped_key', sa.LargeBinary(), nullable=False),
+    sa.Column('sealed', sa.LargeBinary(), nullable=False),
+    sa.Column('created_by', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_secret_project_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_secret')),
+    sa.UniqueConstraint('project_id', 'name', name=op.f('uq_secret_project_id_name'))
+    )
+    op.create_index(op.f('ix_secret_project_id'), 'secret', ['project_id'], unique=False)
     op.create_table('serve_declaration',
     sa.Column('lease', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('declared', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.ForeignKeyConstraint(['lease'], ['lease.name'], name=op.f('fk_serve_declaration_lease'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('lease', name=op.f('pk_serve_declaration'))
     )
+    op.create_table('team_project',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('team_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_team_project_project_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['team_id'], ['team.id'], name=op.f('fk_team_project_team_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_team_project')),
+    sa.UniqueConstraint('team_id', 'project_id', name=op.f('uq_team_project_team_id_project_id'))
+    )
+    op.create_index(op.f('ix_team_project_project_id'), 'team_project', ['project_id'], unique=False)
+    op.create_index(op.f('ix_team_project_team_id'), 'team_project', ['team_id'], unique=False)
+    op.create_table('user_account',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('email', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('password_hash', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('preferences', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('last_login_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('disabled_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('deleted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_user_account_project_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_user_account')),
+    sa.UniqueConstraint('email', name=op.f('uq_user_account_email'))
+    )
+    op.create_index(op.f('ix_user_account_project_id'), 'user_account', ['project_id'], unique=False)
+    op.create_table('api_key',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_by', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('job_id', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('prefix', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('secret_sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('permissions', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('endpoint', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('last_used_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['created_by'], ['user_account.id'], name=op.f('fk_api_key_created_by')),
+    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_api_key_project_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_api_key')),
+    sa.UniqueConstraint('secret_sha256', name=op.f('uq_api_key_secret_sha256'))
+    )
+    op.create_index(op.f('ix_api_key_job_id'), 'api_key', ['job_id'], unique=False)
+    op.create_index(op.f('ix_api_key_project_id'), 'api_key', ['project_id'], unique=False)
+    op.create_table('auth_session',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('user_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_auth_session_user_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_auth_session'))
+    )
+    op.create_index(op.f('ix_auth_session_user_id'), 'auth_session', ['user_id'], unique=False)
     op.create_table('dataset_version',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -230,6 +271,19 @@ def upgrade() -> None:
     op.create_index(op.f('ix_deployment_model_id'), 'deployment', ['model_id'], unique=False)
     op.create_index(op.f('ix_deployment_project_id'), 'deployment', ['project_id'], unique=False)
     op.create_index(op.f('ix_deployment_status'), 'deployment', ['status'], unique=False)
+    op.create_table('invitation',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('email', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('invited_by', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('secret_sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('used_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['invited_by'], ['user_account.id'], name=op.f('fk_invitation_invited_by')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_invitation')),
+    sa.UniqueConstraint('secret_sha256', name=op.f('uq_invitation_secret_sha256'))
+    )
     op.create_table('model_version',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -250,18 +304,19 @@ def upgrade() -> None:
     sa.UniqueConstraint('model_id', 'version', name=op.f('uq_model_version_model_id_version'))
     )
     op.create_index(op.f('ix_model_version_project_id'), 'model_version', ['project_id'], unique=False)
-    op.create_table('refresh_token',
+    op.create_table('project_member',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('session_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('secret_sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
-    sa.Column('used_at', sa.DateTime(timezone=True), nullable=True),
-    sa.ForeignKeyConstraint(['session_id'], ['auth_session.id'], name=op.f('fk_refresh_token_session_id'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_refresh_token')),
-    sa.UniqueConstraint('secret_sha256', name=op.f('uq_refresh_token_secret_sha256'))
+    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('user_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_project_member_project_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_project_member_user_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_project_member')),
+    sa.UniqueConstraint('project_id', 'user_id', name=op.f('uq_project_member_project_id_user_id'))
     )
-    op.create_index(op.f('ix_refresh_token_session_id'), 'refresh_token', ['session_id'], unique=False)
+    op.create_index(op.f('ix_project_member_project_id'), 'project_member', ['project_id'], unique=False)
+    op.create_index(op.f('ix_project_member_user_id'), 'project_member', ['user_id'], unique=False)
     op.create_table('run',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -281,6 +336,30 @@ def upgrade() -> None:
     )
     op.create_index(op.f('ix_run_experiment_id'), 'run', ['experiment_id'], unique=False)
     op.create_index(op.f('ix_run_project_id'), 'run', ['project_id'], unique=False)
+    op.create_table('sso_identity',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('issuer', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('subject', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('user_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_sso_identity_user_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_sso_identity')),
+    sa.UniqueConstraint('issuer', 'subject', name=op.f('uq_sso_identity_issuer_subject'))
+    )
+    op.create_index(op.f('ix_sso_identity_user_id'), 'sso_identity', ['user_id'], unique=False)
+    op.create_table('team_member',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('team_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('user_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('role', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.ForeignKeyConstraint(['team_id'], ['team.id'], name=op.f('fk_team_member_team_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['user_id'], ['user_account.id'], name=op.f('fk_team_member_user_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_team_member')),
+    sa.UniqueConstraint('team_id', 'user_id', name=op.f('uq_team_member_team_id_user_id'))
+    )
+    op.create_index(op.f('ix_team_member_team_id'), 'team_member', ['team_id'], unique=False)
+    op.create_index(op.f('ix_team_member_user_id'), 'team_member', ['user_id'], unique=False)
     op.create_table('artifact',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -310,6 +389,18 @@ def upgrade() -> None:
     sa.UniqueConstraint('version_id', 'owner', name=op.f('uq_pin_version_id_owner'))
     )
     op.create_index(op.f('ix_pin_project_id'), 'pin', ['project_id'], unique=False)
+    op.create_table('refresh_token',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('session_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('secret_sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('used_at', sa.DateTime(timezone=True), nullable=True),
+    sa.ForeignKeyConstraint(['session_id'], ['auth_session.id'], name=op.f('fk_refresh_token_session_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_refresh_token')),
+    sa.UniqueConstraint('secret_sha256', name=op.f('uq_refresh_token_secret_sha256'))
+    )
+    op.create_index(op.f('ix_refresh_token_session_id'), 'refresh_token', ['session_id'], unique=False)
     op.create_table('revision',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -415,29 +506,47 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_revision_model_version_id'), table_name='revision')
     op.drop_index(op.f('ix_revision_deployment_id'), table_name='revision')
     op.drop_table('revision')
+    op.drop_index(op.f('ix_refresh_token_session_id'), table_name='refresh_token')
+    op.drop_table('refresh_token')
     op.drop_index(op.f('ix_pin_project_id'), table_name='pin')
     op.drop_table('pin')
     op.drop_index(op.f('ix_artifact_project_id'), table_name='artifact')
     op.drop_table('artifact')
+    op.drop_index(op.f('ix_team_member_user_id'), table_name='team_member')
+    op.drop_index(op.f('ix_team_member_team_id'), table_name='team_member')
+    op.drop_table('team_member')
+    op.drop_index(op.f('ix_sso_identity_user_id'), table_name='sso_identity')
+    op.drop_table('sso_identity')
     op.drop_index(op.f('ix_run_project_id'), table_name='run')
     op.drop_index(op.f('ix_run_experiment_id'), table_name='run')
     op.drop_table('run')
-    op.drop_index(op.f('ix_refresh_token_session_id'), table_name='refresh_token')
-    op.drop_table('refresh_token')
+    op.drop_index(op.f('ix_project_member_user_id'), table_name='project_member')
+    op.drop_index(op.f('ix_project_member_project_id'), table_name='project_member')
+    op.drop_table('project_member')
     op.drop_index(op.f('ix_model_version_project_id'), table_name='model_version')
     op.drop_table('model_version')
+    op.drop_table('invitation')
     op.drop_index(op.f('ix_deployment_status'), table_name='deployment')
     op.drop_index(op.f('ix_deployment_project_id'), table_name='deployment')
     op.drop_index(op.f('ix_deployment_model_id'), table_name='deployment')
     op.drop_table('deployment')
     op.drop_index(op.f('ix_dataset_version_project_id'), table_name='dataset_version')
     op.drop_table('dataset_version')
+    op.drop_index(op.f('ix_auth_session_user_id'), table_name='auth_session')
+    op.drop_table('auth_session')
+    op.drop_index(op.f('ix_api_key_project_id'), table_name='api_key')
+    op.drop_index(op.f('ix_api_key_job_id'), table_name='api_key')
+    op.drop_table('api_key')
+    op.drop_index(op.f('ix_user_account_project_id'), table_name='user_account')
+    op.drop_table('user_account')
+    op.drop_index(op.f('ix_team_project_team_id'), table_name='team_project')
+    op.drop_index(op.f('ix_team_project_project_id'), table_name='team_project')
+    op.drop_table('team_project')
     op.drop_table('serve_declaration')
+    op.drop_index(op.f('ix_secret_project_id'), table_name='secret')
+    op.drop_table('secret')
     op.drop_index(op.f('ix_registered_model_project_id'), table_name='registered_model')
     op.drop_table('registered_model')
-    op.drop_index(op.f('ix_project_member_user_id'), table_name='project_member')
-    op.drop_index(op.f('ix_project_member_project_id'), table_name='project_member')
-    op.drop_table('project_member')
     op.drop_index(op.f('ix_lineage_edge_target_kind_lineage_edge_target_id'), table_name='lineage_edge')
     op.drop_index(op.f('ix_lineage_edge_project_id'), table_name='lineage_edge')
     op.drop_table('lineage_edge')
@@ -446,12 +555,9 @@ def downgrade() -> None:
     op.drop_table('experiment')
     op.drop_index(op.f('ix_dataset_project_id'), table_name='dataset')
     op.drop_table('dataset')
-    op.drop_index(op.f('ix_auth_session_user_id'), table_name='auth_session')
-    op.drop_table('auth_session')
-    op.drop_index(op.f('ix_api_key_project_id'), table_name='api_key')
-    op.drop_index(op.f('ix_api_key_job_id'), table_name='api_key')
-    op.drop_table('api_key')
-    op.drop_table('user_account')
+    op.drop_table('team')
+    op.drop_index(op.f('ix_quota_claim_owner'), table_name='quota_claim')
+    op.drop_table('quota_claim')
     op.drop_table('publication')
     op.drop_table('project')
     op.drop_table('outbox')

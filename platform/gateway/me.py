@@ -1,0 +1,78 @@
+"""Routes about the caller: the account with its teams, and what the credential may do in which project."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlmodel import Session
+
+from ..auth import service as accounts
+from ..auth.deps import CurrentAccount, CurrentPrincipal
+from ..auth.permissions import GLOBAL_ROLES, GlobalRole, Permission
+from ..auth.schemas import Principal, ProfileUpdate, UserRead
+from ..kernel.deps import DbSession
+from ..kernel.pagination import PageQuery
+from ..projects import service as projects
+from ..projects import teams
+
+router = APIRouter(prefix="/auth", tags=["auth"])
+
+
+class RightsRead(BaseModel):
+    """What the caller may do in one project."""
+
+    project_id: str
+    project_name: str
+    permissions: list[Permission]
+
+
+class WhoamiRead(BaseModel):
+    """Who the caller is, by which credential, and with which effective rights; the newest 200 projects."""
+
+    id: str
+    kind: Literal["user", "key", "job"]
+    user_id: str
+    role: GlobalRole
+    permissions: list[Permission]
+    project_id: str | None
+    endpoint: str | None
+    projects: list[RightsRead]
+
+
+@router.get("/me")
+def get_me(account: CurrentAccount, session: DbSession) -> UserRead:
+    """Return the account of the caller."""
+    return _with_teams(session, UserRead.model_validate(account))
+
+
+@router.patch("/me")
+def update_me(data: ProfileUpdate, account: CurrentAccount, session: DbSession) -> UserRead:
+    """Change the caller's name or preferences."""
+    return _with_teams(session, UserRead.model_validate(accounts.update_profile(session, account, data)))
+
+
+@router.get("/whoami")
+def whoami(principal: CurrentPrincipal, session: DbSession) -> WhoamiRead:
+    """Say who the credential stands for and what it may do where."""
+    found = projects.list_projects(session, principal=principal, query=PageQuery(limit=200)).items
+    own = projects.find_project(session, principal.project_id) if principal.project_id else None
+    held = GLOBAL_ROLES[principal.global_role] if principal.kind == "user" else frozenset()
+    return WhoamiRead(
+        id=principal.id,
+        kind=principal.kind,
+        user_id=principal.user_id,
+        role=principal.global_role,
+        permissions=sorted(held),
+        project_id=principal.project_id,
+        endpoint=principal.endpoint,
+        projects=[_rights(session, principal, project.id, project.name) for project in ([own] if own else found)],
+    )
+
+
+def _rights(session: Session, principal: Principal, project_id: str, name: str) -> RightsRead:
+    held = projects.permissions_in(session, principal, project_id)
+    return RightsRead(project_id=project_id, project_name=name, permissions=sorted(held))
+
+
+def _with_teams(session: Session, account: UserRead) -> UserRead:
+    return account.model_copy(update={"teams": [team.id for team in teams.teams_of(session, account.id)]})

@@ -1,0 +1,65 @@
+"""What people see and change of their own account."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from factories import PASSWORD, Tenant
+
+pytestmark = pytest.mark.integration
+
+
+def test_name_and_preferences_change_and_nothing_else(alice: Tenant) -> None:
+    answer = alice.patch("/auth/me", json={"name": " Alice B. ", "preferences": {"theme": "dark", "page": 50}})
+    assert answer.status_code == 200
+    assert alice.patch("/auth/me", json={}).json() == alice.get("/auth/me").json()
+    me = alice.get("/auth/me").json()
+    assert (me["name"], me["preferences"]) == ("Alice B.", {"theme": "dark", "page": 50})
+    for body in (
+        {"role": "admin"},
+        {"email": "other@example.com"},
+        {"name": " "},
+        {"preferences": "dark"},
+        {"preferences": {"a": "x" * 2**14}},
+    ):
+        assert alice.patch("/auth/me", json=body).status_code == 422
+    assert alice.get("/auth/me").json() == me
+
+
+def test_me_names_the_teams(alice: Tenant) -> None:
+    team = alice.post("/teams", json={"name": "vision"}).json()
+    assert alice.get("/auth/me").json()["teams"] == [team["id"]]
+
+
+def test_a_new_password_ends_the_other_sessions(client: TestClient, alice: Tenant) -> None:
+    login = {"email": "alice@example.com", "password": PASSWORD}
+    other = client.post("/api/v1/auth/login", json=login).json()
+    body = {"current_password": PASSWORD, "new_password": "violet otters swim"}
+    assert alice.post("/auth/password", json=body | {"current_password": "wrong one"}).status_code == 401
+    weak = alice.post("/auth/password", json=body | {"new_password": "password1234"})
+    assert (weak.status_code, weak.json()["details"]) == (422, {"rule": "common"})
+    assert alice.post("/auth/password", json=body).status_code == 204
+    assert alice.get("/auth/me").status_code == 200
+    headers = {"Authorization": f"Bearer {other['access_token']}"}
+    assert client.get("/api/v1/auth/me", headers=headers).status_code == 401
+    assert client.post("/api/v1/auth/login", json=login).status_code == 401
+    assert client.post("/api/v1/auth/login", json=login | {"password": body["new_password"]}).status_code == 200
+
+
+def test_whoami_says_which_rights_count_where(client: TestClient, alice: Tenant, bob: Tenant) -> None:
+    bob.put(f"/projects/{bob.project_id}/members/{alice.user_id}", json={"role": "viewer"})
+    mine = alice.get("/auth/whoami").json()
+    assert (mine["kind"], mine["user_id"], mine["role"]) == ("user", alice.user_id, "developer")
+    assert "project:create" in mine["permissions"]
+    rights = {project["project_id"]: set(project["permissions"]) for project in mine["projects"]}
+    assert rights.keys() == {alice.project_id, bob.project_id}
+    assert "project:admin" in rights[alice.project_id] - rights[bob.project_id]
+    assert "endpoint:invoke" in rights[bob.project_id]
+
+
+def test_whoami_of_a_key_is_what_the_key_may_do(client: TestClient, alice: Tenant) -> None:
+    body = {"name": "ci", "project_id": alice.project_id, "permissions": ["endpoint:invoke", "model:read"]}
+    made = alice.post("/api-keys", json=body).json()
+    answer = client.get("/api/v1/auth/whoami", headers={"Authorization": f"Bearer {made['key']}"}).json()
+    assert (answer["kind"], answer["id"], answer["permissions"]) == ("key", made["id"], [])
+    [rights] = answer["projects"]
+    assert (rights["project_id"], rights["permissions"]) == (alice.project_id, ["endpoint:invoke", "model:read"])
