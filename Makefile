@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/coverage run -m pytest -q --durations=10
 
 .PHONY: run stop test check bench fmt
 
@@ -15,9 +16,9 @@ stop: $(STAMP)
 
 test: $(STAMP)
 	rm -f .coverage .coverage.*
-	@echo "== unit";        $(BIN)/coverage run -m pytest -q -m "not integration and not ray and not e2e"
-	@echo "== integration"; $(BIN)/coverage run -m pytest -q -m "integration or ray and not e2e"
-	@echo "== end-to-end";  $(BIN)/coverage run -m pytest -q -m e2e
+	@echo "== unit";        $(PYTEST) -m "not integration and not ray and not e2e"
+	@echo "== integration"; $(PYTEST) -n 2 --dist loadgroup -m "integration or ray and not e2e"
+	@echo "== end-to-end";  $(PYTEST) -m e2e
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover
 

@@ -21,10 +21,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from factories import Tenant, make_tenant
 from raymill.gateway.app import create_app
 from raymill.kernel import cache, migrate
+from raymill.kernel.keyfiles import make_keys
 from raymill.kernel.resources import Resources
-from raymill.kernel.security import make_keys
 from raymill.kernel.settings import DatabaseSettings, RedisSettings, Settings
 from servers import start_databases
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what starts Ray in one process, beside which the other runs the rest."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +72,9 @@ def settings(migrated_url: str, redis_url: str, tmp_path: Path) -> Settings:
     """Settings of a platform with a home of its own."""
     return Settings(
         home=tmp_path,
-        database=DatabaseSettings(url=SecretStr(migrated_url)),
-        redis=RedisSettings(url=SecretStr(redis_url)),
+        # A loaded machine is no outage.
+        database=DatabaseSettings(url=SecretStr(migrated_url), silence_s=10, connect_timeout_s=10),
+        redis=RedisSettings(url=SecretStr(redis_url), timeout_s=10),
     )
 
 

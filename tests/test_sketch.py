@@ -14,7 +14,7 @@ SKETCH = {
     "upload_dataset", "get_dataset", "create_pipeline", "run_pipeline", "validate_data_quality",
 }  # fmt: skip
 PENDING = {
-    "assign_role", "optimize_hyperparameters", "create_ab_test", "collect_metrics", "detect_drift", "create_alert",
+    "optimize_hyperparameters", "create_ab_test", "collect_metrics", "detect_drift", "create_alert",
     "get_alerts", "create_pipeline", "run_pipeline", "validate_data_quality",
 }  # fmt: skip
 

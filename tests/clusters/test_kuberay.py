@@ -136,7 +136,7 @@ def test_the_guide_makes_the_secrets_that_the_manifests_name() -> None:
     ours = {name: set(re.findall(r"--from-\w+=(?:\S*/)?([\w.-]+)", rest)) for name, rest in made}
     redis = CLUSTER["gcsFaultToleranceOptions"]["redisPassword"]["valueFrom"]["secretKeyRef"]
     assert ours == {
-        "raymill-keys": {"signing.pem", "public.pem"},
+        "raymill-keys": {"signing.pem", "public.pem", "master.keys"},
         "raymill-config": {"config.json", "db-ca.pem"},
         CLUSTER["authOptions"]["secretName"]: {"auth_token"},
         redis["name"]: {redis["key"]},

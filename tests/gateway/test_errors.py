@@ -50,6 +50,8 @@ def test_a_crash_is_a_500_without_its_cause(app: FastAPI, client: TestClient) ->
     answer = client.get("/api/crash")
     assert (answer.status_code, answer.json()["type"]) == (500, "INTERNAL_SERVER_ERROR")
     assert "secret detail" not in answer.text
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_a_full_disk_is_said_plainly_and_no_other_fault_of_a_file_is(app: FastAPI, client: TestClient) -> None:
