@@ -14,10 +14,10 @@ class User(Document):
     email: str
     name: str
     role: str
-    preferences: dict[str, Any]
+    preferences: dict[str, Any] = {}
     teams: list[str] = []
     created_at: datetime
-    last_login_at: datetime | None
+    last_login_at: datetime | None = None
 
 
 class Login(Document):

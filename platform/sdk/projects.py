@@ -19,8 +19,8 @@ class Project(Document):
     id: str
     name: str
     description: str
-    settings: dict[str, Any]
-    archived_at: datetime | None
+    settings: dict[str, Any] = {}
+    archived_at: datetime | None = None
     created_at: datetime
 
 
