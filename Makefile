@@ -17,7 +17,7 @@ stop: $(STAMP)
 test: $(STAMP)
 	rm -f .coverage .coverage.*
 	@echo "== unit";        $(PYTEST) -m "not integration and not ray and not e2e"
-	@echo "== integration"; $(PYTEST) -n 2 --dist loadgroup -m "integration or ray and not e2e"
+	@echo "== integration"; $(PYTEST) -m "integration or ray and not e2e"
 	@echo "== end-to-end";  $(PYTEST) -m e2e
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover

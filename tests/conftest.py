@@ -27,13 +27,6 @@ from raymill.kernel.settings import DatabaseSettings, RedisSettings, Settings
 from servers import start_databases
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what starts Ray in one process, beside which the other runs the rest."""
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """URLs of one PostgreSQL and one Valkey that live as long as the run."""
