@@ -40,12 +40,13 @@ class ImpatientRedis(redis.Redis):
             raise
 
 
-def connect(settings: RedisSettings) -> redis.Redis:
-    """Make a blocking client; no connection is made yet."""
+def connect(settings: RedisSettings, *, patience: float = 1.0) -> redis.Redis:
+    """Make a blocking client that waits for this share of the set timeout; no connection is made yet."""
+    timeout_s = settings.timeout_s * patience
     client: redis.Redis = ImpatientRedis.from_url(
         _url(settings),
-        socket_timeout=settings.timeout_s,
-        socket_connect_timeout=settings.timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         # Once more when an idle connection turns out to be closed, and never when time has run out.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     )

@@ -50,6 +50,7 @@ class RateLimiter:
 
     def __init__(self, cache: redis.Redis, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         # The address is the pool's; the library wants one and does not use it.
+        self._cache = cache
         shared = RedisStorage("redis://", connection_pool=cache.connection_pool, key_prefix="limit")
         self._shared = _Counts(shared)
         self._local = _Counts(MemoryStorage())
@@ -67,6 +68,10 @@ class RateLimiter:
     def clear(self, name: str, key: str, limit: Limit) -> None:
         """Forget all hits."""
         self._ask(lambda counts: counts.clear(name, key, limit))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._cache.close()
 
     def _ask(self, question: "Callable[[_Counts], Answer]") -> Answer:
         if self._is_away():

@@ -43,7 +43,8 @@ class Resources:
             store=ObjectStore(settings),
             signer=load_signer(settings.keys_dir, settings.auth),
             events=EventBus(),
-            limiter=RateLimiter(valkey),
+            # A count is asked for before the request's own questions, which have the rest of the client's patience.
+            limiter=RateLimiter(cache.connect(settings.redis, patience=0.25)),
         )
 
     @contextmanager
@@ -69,3 +70,4 @@ class Resources:
         """Close every connection."""
         self.database.close()
         self.cache.close()
+        self.limiter.close()
