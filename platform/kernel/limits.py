@@ -50,7 +50,7 @@ class RateLimiter:
 
     def __init__(self, cache: redis.Redis, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         # The address is the pool's; the library wants one and does not use it.
-        self._cache = cache
+        self.cache = cache
         shared = RedisStorage("redis://", connection_pool=cache.connection_pool, key_prefix="limit")
         self._shared = _Counts(shared)
         self._local = _Counts(MemoryStorage())
@@ -71,7 +71,7 @@ class RateLimiter:
 
     def close(self) -> None:
         """Close the connections."""
-        self._cache.close()
+        self.cache.close()
 
     def _ask(self, question: "Callable[[_Counts], Answer]") -> Answer:
         if self._is_away():

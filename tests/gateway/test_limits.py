@@ -92,7 +92,8 @@ def test_a_network_of_ipv6_is_one_address(resources: Resources, one: str, other:
 
 def test_without_valkey_each_process_counts_alone(client: TestClient, resources: Resources) -> None:
     tenant = make_tenant(client, "carol")
-    resources.cache.connection_pool.connection_kwargs["port"] = 1
-    resources.cache.connection_pool.reset()
+    for valkey in (resources.cache, resources.limiter.cache):
+        valkey.connection_pool.connection_kwargs["port"] = 1
+        valkey.connection_pool.reset()
     statuses = [tenant.get("/projects").status_code for _ in range(11)]
     assert statuses == [200] * 10 + [429]
