@@ -19,6 +19,9 @@ def reset_password() -> None:
     from ..auth.bootstrap import ADMIN_EMAIL, reset_admin_password
     from ..kernel.schema import ensure_schema
 
+    # An account may belong to a project, whose table SQLAlchemy must know.
+    from ..projects import service as _  # noqa: F401
+
     settings = Settings()
     ensure_schema(settings)
     password = reset_admin_password(settings)
