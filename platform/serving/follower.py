@@ -78,6 +78,7 @@ class Follower:
         except TimeoutError:
             log.warning("cache_silent_at_start")
         await self._load()
+        await self._catch_up_at_start()
         self._is_loaded = True
         self._tasks.append(asyncio.create_task(self._pulse(), name="pulse"))
 
@@ -118,6 +119,14 @@ class Follower:
                 self._take(envelopes)
                 log.info("documents_loaded", source=source, documents=len(envelopes))
                 return
+
+    async def _catch_up_at_start(self) -> None:
+        """Take what Valkey holds after a flush: it is no whole table, and newer than what was loaded elsewhere."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._catch_up()
+        except _OUTAGES as error:
+            self._note_outage(error)
 
     async def _follow(self, tried: asyncio.Event) -> None:
         pause = _FIRST_PAUSE_S

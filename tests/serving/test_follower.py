@@ -1,6 +1,7 @@
 """Publishing through a real Valkey, and model servers that follow, lose it, and find it again."""
 
 import asyncio
+import shutil
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from raymill.kernel.keyfiles import make_keys
 from raymill.kernel.security import load_signer
 from raymill.serving.channel import (
     BUMPS,
+    COMPLETE,
     DOCUMENTS,
     await_acknowledgement,
     flush_servers,
@@ -59,6 +61,17 @@ def test_a_change_is_live_and_acknowledged_at_once(live_digits, tmp_path):
     assert outputs == [[10.0], [10.0]]
     # Far below the one-second check: the bump brought it.
     assert seconds < 0.5
+
+
+def test_a_server_that_starts_after_a_flush_holds_all_before_it_counts_as_alive(live_digits):
+    live_digits.cache.delete(COMPLETE)
+    shutil.rmtree(live_digits.settings.home / "objects" / ".serving")
+
+    async def run():
+        async with serving(live_digits) as running:
+            return await digits_status(running, live_digits.bearer())
+
+    assert asyncio.run(run()) == 200
 
 
 def test_a_key_works_at_once_and_dies_at_once(live_digits):
