@@ -6,8 +6,10 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
+from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import BaseModel
 from sqlmodel import Session
+from starlette.datastructures import Headers
 
 from ..kernel.deps import AppResources, DbSession
 from ..kernel.idempotency import Answer, once
@@ -23,14 +25,19 @@ _password = OAuth2PasswordBearer(tokenUrl="/api/v1/auth/token", auto_error=False
 _api_key = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
-def authenticate(session: Session, resources: AppResources, *, bearer: str | None, api_key: str | None) -> Principal:
+def credential_of(headers: Headers) -> str | None:
+    """Return the access token or API key that a request or websocket carries."""
+    scheme, credential = get_authorization_scheme_param(headers.get("authorization"))
+    return headers.get("x-api-key") or (credential if scheme.lower() == "bearer" else None)
+
+
+def authenticate(session: Session, resources: AppResources, credential: str | None) -> Principal:
     """Return the principal of a credential.
 
     Raises:
         AuthenticationFailed: If there is none, or it is not valid any more.
     """
-    credential = api_key or bearer
-    if credential is None:
+    if not credential:
         raise CredentialsRequired
     if credential.startswith("rm_"):
         return keys.principal_of(session, credential)
@@ -54,7 +61,7 @@ def get_principal(
 ) -> Principal:
     """Return who sent the request."""
     token = bearer.credentials if bearer else None
-    return authenticate(session, resources, bearer=token, api_key=api_key)
+    return authenticate(session, resources, api_key or token)
 
 
 CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
@@ -68,7 +75,7 @@ def get_detached_principal(
     """Return who sent the request, holding no session afterwards; for routes that stream a body."""
     token = bearer.credentials if bearer else None
     with resources.session() as session:
-        return authenticate(session, resources, bearer=token, api_key=api_key)
+        return authenticate(session, resources, api_key or token)
 
 
 DetachedPrincipal = Annotated[Principal, Depends(get_detached_principal)]

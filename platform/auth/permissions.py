@@ -104,5 +104,3 @@ GLOBAL_ROLES: dict[GlobalRole, frozenset[Permission]] = {
     GlobalRole.VIEWER: _JOINER,
     GlobalRole.GUEST: frozenset(),
 }
-
-MAY_CREATE_PROJECTS = frozenset(role for role, held in GLOBAL_ROLES.items() if Permission.PROJECT_CREATE in held)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, JsonValue, StringConstraints
 
-from .permissions import GlobalRole, Permission
+from .permissions import GLOBAL_ROLES, GlobalRole, Permission
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 _MAX_PREFERENCES = 16 * 2**10
@@ -40,6 +40,11 @@ class Principal:
     def is_admin(self) -> bool:
         """Whether this is an administrator's own login; keys never carry the global role."""
         return self.kind == "user" and self.global_role is GlobalRole.ADMIN
+
+    @property
+    def platform_permissions(self) -> frozenset[Permission]:
+        """What this login may do outside of projects; nothing for a key."""
+        return GLOBAL_ROLES[self.global_role] if self.kind == "user" else frozenset()
 
 
 class UserRegistration(BaseModel):

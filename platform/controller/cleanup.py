@@ -57,9 +57,9 @@ def rewrap(resources: Resources) -> None:
         MasterKeyMissing: If a key that is still needed was removed.
     """
     with resources.database.session() as session:
-        left = are_kept(session)
-    # A platform that keeps no secrets needs no master key.
-    masters = MasterKeys.load(resources.settings.keys_dir) if left else None
-    while left and masters is not None:
+        if not are_kept(session):
+            return  # a platform that keeps no secrets needs no master key
+    masters, rewrapped = MasterKeys.load(resources.settings.keys_dir), 1
+    while rewrapped:
         with resources.database.session() as session:
-            left = rewrap_secrets(session, masters) > 0
+            rewrapped = rewrap_secrets(session, masters)

@@ -18,7 +18,6 @@ from ..auth import service as accounts
 from ..kernel.cache import CacheUnavailable
 from ..kernel.clock import utc_now
 from ..kernel.resources import Resources
-from ..kernel.security import TokenSigner
 from ..projects import service as projects
 from ..serving import channel
 from ..serving.documents import Document, SealedDocument, Tombstone, read_envelope, seal
@@ -51,7 +50,7 @@ def commit(resources: Resources, subject: Subject, *, above: int = 0) -> SealedD
     with resources.database.session() as session:
         row = _lock(session, subject)
         document = _compile(resources, session, subject)
-        state, signed_by = _fingerprint(document), key_id(resources.signer)
+        state, signed_by = _fingerprint(document), resources.signer.key_id
         if (state, signed_by) != (row.state_sha256, row.signed_by) or row.version < above:
             version = max(row.version + 1, above + 1, int(utc_now().timestamp() * 1000))
             sealed = seal(document.model_copy(update={"version": version}), resources.signer)
@@ -87,11 +86,6 @@ def mark_ready(resources: Resources, sealed: SealedDocument) -> None:
     ready = {"status": DeploymentStatus.READY, "reason": None, "replicas": replicas}
     with resources.database.session() as session:
         session.execute(update(Deployment).where(*waiting).values(**ready))
-
-
-def key_id(signer: TokenSigner) -> str:
-    """Return the id of the public key that verifies what this process seals."""
-    return signer.key_id
 
 
 def _lock(session: Session, subject: Subject) -> Publication:

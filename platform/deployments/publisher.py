@@ -20,7 +20,7 @@ from ..serving.documents import SealedDocument, read_envelope
 from ..serving.grants import REVOCATIONS_KEY
 from .events import DeploymentChanged
 from .models import Deployment, Publication
-from .publication import Subject, announce, commit, key_id, mark_ready
+from .publication import Subject, announce, commit, mark_ready
 from .schemas import DeploymentStatus
 
 _BATCH = 200
@@ -112,7 +112,7 @@ def _known(resources: Resources) -> list[Known]:
 
 def _reseal(resources: Resources, known: list[Known]) -> list[Known]:
     """Sign again what carries the signature of a key that was replaced."""
-    current = key_id(resources.signer)
+    current = resources.signer.key_id
     stale = [each for each in known if each.signed_by != current]
     for each in stale:
         commit(resources, each.subject)

@@ -4,16 +4,13 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
-from ..auth import keys
 from ..auth.router import router as auth
 from ..auth.sso import SsoProviders
 from ..auth.sso_router import router as sso
 from ..data.router import router as data
-from ..deployments import publisher
 from ..deployments.router import router as deployments
 from ..kernel.resources import Resources
 from ..monitoring.router import router as monitoring
-from ..projects import group_teams
 from ..projects.accounts_router import router as accounts
 from ..projects.keys_router import router as api_keys
 from ..projects.router import router as projects
@@ -21,7 +18,6 @@ from ..projects.secrets_router import router as secrets
 from ..projects.teams_router import router as teams
 from ..registry.router import router as registry
 from ..tracking.router import router as tracking
-from ..train import checkpoints
 from ..train.router import router as train
 from . import docs_page, errors, health
 from .headers import SecurityHeaders
@@ -31,6 +27,7 @@ from .metrics import RequestMetrics
 from .middleware import LastResort, RequestContext
 from .project_overview import router as project_overview
 from .ray_jobs import router as ray_jobs
+from .subscriptions import subscribe
 
 _SLICES = (
     auth,
@@ -67,10 +64,7 @@ def create_app(resources: Resources) -> FastAPI:
     app.state.resources = resources
     app.state.metrics = RequestMetrics()
     app.state.sso = SsoProviders(resources.settings)
-    keys.subscribe(resources)
-    publisher.subscribe(resources)
-    checkpoints.subscribe(resources)
-    group_teams.subscribe(resources)
+    subscribe(resources)
     for router in _SLICES:
         app.include_router(router, prefix="/v1")
     app.include_router(health.router)

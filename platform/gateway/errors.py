@@ -67,7 +67,7 @@ def _unwritten(request: Request, error: Exception) -> JSONResponse:
     if not means_full(error):
         raise error
     log.warning("disk_full", path=request.url.path, error=str(error))
-    return _refused(request, DiskFull())
+    return refusal(DiskFull())
 
 
 def _broken(request: Request, error: Exception) -> JSONResponse:

@@ -1,16 +1,16 @@
 """The rate limits of the control plane, per address and per principal, as one plain ASGI layer."""
 
-from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from anyio.to_thread import run_sync
-from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..auth.deps import credential_of
 from ..kernel.errors import AuthenticationFailed, RateLimited
 from ..kernel.limits import Decision, Limit
 from ..kernel.resources import Resources
+from ..kernel.security import hash_secret
 from .errors import refusal
 
 # What watches the platform must see it best when too many ask.
@@ -70,12 +70,13 @@ class RateLimits:
 
     def _principal(self, headers: Headers) -> str | None:
         """Name who is asking without a question to the database; whether they may is decided later."""
-        scheme, credential = get_authorization_scheme_param(headers.get("authorization"))
-        credential = headers.get("x-api-key") or (credential if scheme.lower() == "bearer" else "")
+        credential = credential_of(headers)
+        if not credential:
+            return None
         if credential.startswith("rm_"):
-            return sha256(credential.encode()).hexdigest()
+            return hash_secret(credential)
         try:
-            return self._signer.verifier.claims(credential).user_id if credential else None
+            return self._signer.verifier.claims(credential).user_id
         except AuthenticationFailed:
             return None
 

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from ..auth import service as accounts
 from ..auth.deps import CurrentAccount, CurrentPrincipal
-from ..auth.permissions import GLOBAL_ROLES, GlobalRole, Permission
+from ..auth.permissions import GlobalRole, Permission
 from ..auth.schemas import Principal, ProfileUpdate, UserRead
 from ..kernel.deps import DbSession
 from ..kernel.pagination import PageQuery
@@ -54,18 +54,17 @@ def update_me(data: ProfileUpdate, account: CurrentAccount, session: DbSession) 
 @router.get("/whoami")
 def whoami(principal: CurrentPrincipal, session: DbSession) -> WhoamiRead:
     """Say who the credential stands for and what it may do where."""
-    found = projects.list_projects(session, principal=principal, query=PageQuery(limit=200)).items
     own = projects.find_project(session, principal.project_id) if principal.project_id else None
-    held = GLOBAL_ROLES[principal.global_role] if principal.kind == "user" else frozenset()
+    found = [own] if own else projects.list_projects(session, principal=principal, query=PageQuery(limit=200)).items
     return WhoamiRead(
         id=principal.id,
         kind=principal.kind,
         user_id=principal.user_id,
         role=principal.global_role,
-        permissions=sorted(held),
+        permissions=sorted(principal.platform_permissions),
         project_id=principal.project_id,
         endpoint=principal.endpoint,
-        projects=[_rights(session, principal, project.id, project.name) for project in ([own] if own else found)],
+        projects=[_rights(session, principal, project.id, project.name) for project in found],
     )
 
 

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 from fastapi import Depends, Header
-from fastapi.security.utils import get_authorization_scheme_param
 from sqlmodel import Session
 from starlette.datastructures import Headers
 
-from ..auth.deps import CurrentPrincipal, authenticate
+from ..auth.deps import CurrentPrincipal, authenticate, credential_of
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
@@ -28,9 +27,7 @@ def project_id(session: Session, principal: Principal, named: str | None, permis
 
 def project_of_headers(session: Session, resources: Resources, headers: Headers, permission: Permission) -> str:
     """Return the project that the headers of a websocket mean, after the same checks as of a request."""
-    scheme, credential = get_authorization_scheme_param(headers.get("authorization"))
-    bearer = credential if scheme.lower() == "bearer" else None
-    principal = authenticate(session, resources, bearer=bearer, api_key=headers.get("x-api-key"))
+    principal = authenticate(session, resources, credential_of(headers))
     return project_id(session, principal, headers.get(HEADER), permission)
 
 

@@ -19,7 +19,6 @@ __all__ = [
     "SecretWriter",
     "TeamOwner",
     "TeamReader",
-    "authorize",
 ]
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from sqlalchemy import Select, cast, literal, select, union, union_all
+from sqlalchemy import Select, cast, literal, select, true, union, union_all
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, or_
@@ -11,7 +11,7 @@ from sqlmodel import Session, col, or_
 from ..auth.permissions import ROLES, Permission, ProjectRole
 from .models import ProjectMember, Team, TeamMember, TeamProject
 
-__all__ = ["EVERYTHING", "held_by_member", "held_by_members", "projects_of"]
+__all__ = ["bounded", "held_by_member", "held_by_members", "projects_of"]
 
 EVERYTHING = "*"
 
@@ -26,9 +26,9 @@ def held_by_member(session: Session, project_id: str, user_id: str) -> frozenset
     return _held(session, project_id, user_id).get(user_id, frozenset())
 
 
-def projects_of(user_id: str, permission: Permission = Permission.PROJECT_READ) -> Select[tuple[str]]:
-    """Select the ids of the projects in which the account holds the permission."""
-    roles = [role for role, held in ROLES.items() if permission in held]
+def projects_of(user_id: str, permission: Permission | None = None) -> Select[tuple[str]]:
+    """Select the ids of the projects that the account is a member of, and in which it holds the permission if any."""
+    roles = [role for role, held in ROLES.items() if permission is None or permission in held]
     direct = select(col(ProjectMember.project_id)).where(
         col(ProjectMember.user_id) == user_id, col(ProjectMember.role).in_(roles)
     )
@@ -66,6 +66,8 @@ def _held(session: Session, project_id: str, user_id: str | None = None) -> dict
     return dict(held)
 
 
-def _allows(permission: Permission) -> ColumnElement[bool]:
+def _allows(permission: Permission | None) -> ColumnElement[bool]:
+    if permission is None:
+        return true()
     bound = cast(col(Team.permissions), JSONB)
     return or_(bound.contains([EVERYTHING]), bound.contains([permission.value]))

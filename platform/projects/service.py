@@ -10,8 +10,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, false, select, true
 
 from ..auth import service as accounts
-from ..auth.permissions import GLOBAL_ROLES, MAY_CREATE_PROJECTS, GlobalRole, Permission, ProjectRole
+from ..auth.permissions import GLOBAL_ROLES, GlobalRole, Permission, ProjectRole
 from ..auth.schemas import Principal
+from ..auth.users import User
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
 from ..kernel.errors import NotFound, PermissionDenied
@@ -54,13 +55,6 @@ class OfProject(Protocol):
     project_id: str
 
 
-class Account(Protocol):
-    """A person's account."""
-
-    email: str
-    role: str
-
-
 Owned = TypeVar("Owned", bound=OfProject)
 
 
@@ -72,7 +66,7 @@ def create_project(session: Session, *, principal: Principal, data: ProjectCreat
         ValidationFailed: If the name breaks the rule.
         ProjectNameTaken: If the name is in use.
     """
-    if principal.kind != "user" or principal.global_role not in MAY_CREATE_PROJECTS:
+    if Permission.PROJECT_CREATE not in principal.platform_permissions:
         raise ProjectCreationDenied(f"Your role {principal.global_role!r} may not create projects.")
     project = Project(id=new_id("prj"), name=check_name(data.name), description=data.description)
     project.settings = data.settings.model_dump()
@@ -161,10 +155,7 @@ def set_member(session: Session, *, project: Project, user: str, role: ProjectRo
         JoiningDenied: If its global role may not join projects.
         LastOwner: If the only owner would lose that role.
     """
-    account = accounts.find_account(session, user)
-    if account is None or account.disabled_at is not None:
-        raise MemberNotFound(f"There is no account {user!r}.")
-    check_may_join(account)
+    account = account_to_join(session, user)
     _lock_members(session, project.id)
     member = _find_member(session, project.id, account.id)
     if member is None:
@@ -178,14 +169,19 @@ def set_member(session: Session, *, project: Project, user: str, role: ProjectRo
     return _read(member, email=account.email, name=account.name)
 
 
-def check_may_join(account: Account) -> None:
-    """Refuse an account whose global role may not become a member of projects and teams.
+def account_to_join(session: Session, user: str) -> User:
+    """Return the account, named by its id or its email, that may become a member of projects and teams.
 
     Raises:
-        JoiningDenied: If it is a guest.
+        MemberNotFound: If there is no such account.
+        JoiningDenied: If it is a guest's.
     """
+    account = accounts.find_account(session, user)
+    if account is None or account.disabled_at is not None:
+        raise MemberNotFound(f"There is no account {user!r}.")
     if Permission.PROJECT_JOIN not in GLOBAL_ROLES[GlobalRole(account.role)]:
         raise JoiningDenied(account.email, account.role)
+    return account
 
 
 def remove_member(session: Session, *, project: Project, user: str) -> None:
@@ -275,8 +271,9 @@ def choose_project(
     if named is None:
         only = principal.project_id or _only_project(session, principal, by)
         return authorize(session, principal, only, permission)
-    statement = select(Project.id).where(or_(col(Project.id) == named, col(Project.name) == named))
-    return authorize(session, principal, session.exec(statement).one_or_none() or named, permission)
+    statement = select(Project).where(or_(col(Project.id) == named, col(Project.name) == named))
+    found = session.exec(statement).one_or_none()
+    return authorize(session, principal, found.id if found else named, permission)
 
 
 def authorize_owned(

@@ -6,7 +6,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlmodel import Session, col, false, or_, select
 
 from ..auth import service as accounts
-from ..auth.permissions import GLOBAL_ROLES, Permission, ProjectRole
+from ..auth.permissions import Permission, ProjectRole
 from ..auth.schemas import Principal
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
@@ -32,7 +32,7 @@ from .schemas import (
     TeamRead,
     TeamUpdate,
 )
-from .service import check_may_join, is_last_of
+from .service import account_to_join, is_last_of
 
 OWNER = "owner"
 
@@ -44,7 +44,7 @@ def create_team(session: Session, *, principal: Principal, data: TeamCreate) -> 
         ProjectCreationDenied: If the caller's global role may make neither projects nor teams.
         TeamNameTaken: If the name is in use.
     """
-    if principal.kind != "user" or Permission.TEAM_CREATE not in GLOBAL_ROLES[principal.global_role]:
+    if Permission.TEAM_CREATE not in principal.platform_permissions:
         raise ProjectCreationDenied(f"Your role {principal.global_role!r} may not create teams.")
     fields = data.model_dump(mode="json") | {"name": check_name(data.name)}
     team = Team(id=new_id("team"), **fields)
@@ -86,10 +86,16 @@ def get_owned_team(session: Session, *, principal: Principal, team: str) -> Team
         TeamOwnerRequired: If the caller is a mere member.
     """
     found = get_team(session, principal=principal, team=team)
-    own = _find_member(session, found.id, principal.user_id)
+    own = find_member(session, found.id, principal.user_id)
     if not principal.is_admin and (own is None or own.role != OWNER):
         raise TeamOwnerRequired(found.name)
     return found
+
+
+def find_member(session: Session, team_id: str, user_id: str) -> TeamMember | None:
+    """Return an account's place in a team, if it has one."""
+    mine = select(TeamMember).where(TeamMember.team_id == team_id, TeamMember.user_id == user_id)
+    return session.exec(mine).one_or_none()
 
 
 def update_team(session: Session, *, team: Team, data: TeamUpdate) -> Team:
@@ -114,12 +120,9 @@ def set_team_member(session: Session, *, team: Team, user: str, role: str) -> Te
         JoiningDenied: If its global role may not join teams.
         LastTeamOwner: If the only owner would lose that place.
     """
-    account = accounts.find_account(session, user)
-    if account is None or account.disabled_at is not None:
-        raise MemberNotFound(f"There is no account {user!r}.")
-    check_may_join(account)
+    account = account_to_join(session, user)
     _lock(session, team)
-    member = _find_member(session, team.id, account.id)
+    member = find_member(session, team.id, account.id)
     if member is None:
         member = TeamMember(id=new_id("tmm"), team_id=team.id, user_id=account.id, role=role)
     elif role != OWNER:
@@ -139,7 +142,7 @@ def remove_team_member(session: Session, *, team: Team, user: str) -> None:
     """
     account = accounts.find_account(session, user)
     _lock(session, team)
-    member = _find_member(session, team.id, account.id) if account else None
+    member = find_member(session, team.id, account.id) if account else None
     if member is None:
         raise MemberNotFound(f"{user!r} is not in the team {team.name!r}.")
     _keep_an_owner(session, member)
@@ -223,7 +226,7 @@ def _projects(session: Session, principal: Principal, teams: list[Team]) -> dict
     bounds = {team.id: team.permissions for team in teams}
     statement = select(TeamProject, Project).join(Project).where(col(TeamProject.team_id).in_(bounds))
     if not principal.is_admin:
-        statement = statement.where(col(Project.id).in_(rights.projects_of(principal.user_id)))
+        statement = statement.where(col(Project.id).in_(rights.projects_of(principal.user_id, Permission.PROJECT_READ)))
     found: dict[str, list[TeamProjectRead]] = {}
     for held, project in session.exec(statement.order_by(col(Project.name))):
         read = TeamProjectRead(
@@ -234,11 +237,6 @@ def _projects(session: Session, principal: Principal, teams: list[Team]) -> dict
         )
         found.setdefault(held.team_id, []).append(read)
     return found
-
-
-def _find_member(session: Session, team_id: str, user_id: str) -> TeamMember | None:
-    mine = select(TeamMember).where(TeamMember.team_id == team_id, TeamMember.user_id == user_id)
-    return session.exec(mine).one_or_none()
 
 
 def _find_role(session: Session, project_id: str, team_id: str) -> TeamProject | None:

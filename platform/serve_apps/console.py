@@ -21,13 +21,14 @@ class ConsoleArgs(BaseModel):
 
 
 async def _page(request: Request) -> HTMLResponse:
-    page: str = request.app.state.page
-    return HTMLResponse(page, headers={"Content-Security-Policy": page_policy(page)})
+    state = request.app.state
+    return HTMLResponse(state.page, headers=state.headers)
 
 
 def _asgi() -> Starlette:
     app = Starlette(routes=[Route("/{path:path}", _page)], middleware=[Middleware(SecurityHeaders)])
     app.state.page = files(__package__).joinpath("console.html").read_text()
+    app.state.headers = {"Content-Security-Policy": page_policy(app.state.page)}
     return app
 
 

@@ -22,19 +22,15 @@ class Controller:
         # Serve also imports this module in a short-lived process that only reads the application's shape.
         from ..compute.cluster import Cluster
         from ..controller.steps import make_scheduler
-        from ..deployments import publisher
+        from ..gateway.subscriptions import subscribe
         from ..kernel.resources import Resources
-        from ..projects import group_teams
-        from ..train import checkpoints
         from .preparation import prepare
 
         settings = prepare(schema=True)
         with Cluster.connect(settings) as cluster:
             cluster_id = cluster.cluster_id()
         self._resources = Resources.open(settings)
-        publisher.subscribe(self._resources)
-        checkpoints.subscribe(self._resources)
-        group_teams.subscribe(self._resources)
+        subscribe(self._resources)
         self._scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
         self._scheduler.start()
 

@@ -15,7 +15,7 @@ from ..kernel.db import unless_refused
 from ..kernel.ids import new_id
 from ..kernel.pagination import Glance, Page, PageQuery, glance, paginate
 from ..projects.service import authorize, visible
-from .errors import ExperimentNameTaken, ExperimentNotFound, RunInUse, RunNotFound
+from .errors import ExperimentNameTaken, RunInUse, RunNotFound
 from .models import Experiment, Run, RunMetric
 from .schemas import ExperimentCreate, ExperimentRead, MetricHistory, MetricPoint, MetricQuery, RunRead, RunStatus
 
@@ -30,18 +30,6 @@ def create_experiment(session: Session, *, principal: Principal, data: Experimen
     experiment = Experiment(id=new_id("exp"), **data.model_dump())
     with unless_refused(session, ExperimentNameTaken(f"The project already has an experiment named {data.name!r}.")):
         session.add(experiment)
-    return experiment
-
-
-def get_experiment(session: Session, experiment_id: str) -> Experiment:
-    """Return an experiment without asking who wants it.
-
-    Raises:
-        ExperimentNotFound: If there is none.
-    """
-    experiment = session.get(Experiment, experiment_id)
-    if experiment is None:
-        raise ExperimentNotFound(experiment_id)
     return experiment
 
 
@@ -121,18 +109,6 @@ def start_run(
     )
     session.add(run)
     session.flush()
-    return run
-
-
-def get_run(session: Session, run_id: str) -> Run:
-    """Return a run without asking who wants it.
-
-    Raises:
-        RunNotFound: If there is none.
-    """
-    run = session.get(Run, run_id)
-    if run is None:
-        raise RunNotFound(run_id)
     return run
 
 
