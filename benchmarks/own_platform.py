@@ -15,6 +15,7 @@ import psutil
 from load import BenchmarkFailed
 from pyarrow import parquet
 
+from raymill.compute.embedded.postgres import EmbeddedPostgres
 from raymill.compute.embedded.ray_head import EmbeddedRay
 from raymill.kernel.settings import Settings
 from raymill.sdk import Client
@@ -93,8 +94,12 @@ def running_platform() -> Iterator[OwnPlatform]:
         platform.command("demo")
         yield platform
     finally:
-        platform.command("down")
-        shutil.rmtree(home, ignore_errors=True)
+        try:
+            platform.command("down")
+        finally:
+            # As root the database's folder lies outside of home.
+            EmbeddedPostgres(home / "postgres").destroy()
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def logged_rows(platform: OwnPlatform, project_id: str) -> int:

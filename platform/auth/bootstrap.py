@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from sqlmodel import Session
 
@@ -58,9 +58,5 @@ def _add_admin(session: Session, password: str, settings: Settings) -> None:
 
 @contextmanager
 def _session(settings: Settings) -> Iterator[Session]:
-    database = Database(settings.database)
-    try:
-        with database.session() as session:
-            yield session
-    finally:
-        database.close()
+    with closing(Database(settings.database)) as database, database.session() as session:
+        yield session

@@ -42,7 +42,7 @@ def invite(
 
 
 def list_invitations(session: Session, query: PageQuery) -> Page[Invitation]:
-    """Return the invitations that still wait, newest first."""
+    """Return the invitations that were not used, newest first."""
     return paginate(session, Invitation, query, col(Invitation.used_at).is_(None))
 
 

@@ -1,12 +1,12 @@
 """The rules of a new password: long enough, and not one that is guessed first."""
 
 from zxcvbn import zxcvbn
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
+from zxcvbn.matching import RANKED_DICTIONARIES
 
 from ..kernel.settings import AuthSettings
 from .errors import WeakPassword
 
-_COMMON = frozenset(FREQUENCY_LISTS["passwords"])
+_COMMON = RANKED_DICTIONARIES["passwords"]
 # What a patient attacker tries against a login that lets ten guesses through in a quarter of an hour.
 _GUESSES = 10**6
 # The estimate takes a time that grows faster than the password; what is longer is judged by its beginning.

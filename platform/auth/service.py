@@ -187,10 +187,13 @@ def revoke_session(session: Session, session_id: str) -> None:
 
 def revoke_sessions(session: Session, user_id: str, *, but: str | None = None) -> None:
     """End the living sessions of an account, all but one if one is named."""
-    living = select(AuthSession.id).where(AuthSession.user_id == user_id, col(AuthSession.revoked_at).is_(None))
-    for session_id in session.exec(living).all():
-        if session_id != but:
-            revoke_session(session, session_id)
+    living = update(AuthSession).where(col(AuthSession.user_id) == user_id, col(AuthSession.revoked_at).is_(None))
+    if but is not None:
+        living = living.where(col(AuthSession.id) != but)
+    ended = session.execute(living.values(revoked_at=utc_now()).returning(col(AuthSession.id))).scalars().all()
+    if ended:
+        # One for all of them: what follows from it reads the table.
+        record(session, SessionRevoked(session_id=ended[-1]))
 
 
 def revoked_sessions(session: Session, settings: AuthSettings) -> dict[str, float]:

@@ -84,14 +84,14 @@ class OidcProvider:
             SignOnRefused: If the provider refuses the code, or its token does not fit the question.
             ProviderUnavailable: If the provider does not answer.
         """
-        token = self._ask(lambda: self._exchange(code, proof), may_repeat=False)
+        endpoint = self._endpoint("token_endpoint")
+        token = self._ask(lambda: self._exchange(endpoint, code, proof), may_repeat=False)
         claims = self._claims(token, proof)
         if "email" not in claims and "userinfo_endpoint" in self._metadata():
             claims |= self._userinfo(token, claims["sub"])
         return self._identity_of(claims)
 
-    def _exchange(self, code: str, proof: Proof) -> dict[str, Any]:
-        endpoint = self._endpoint("token_endpoint")
+    def _exchange(self, endpoint: str, code: str, proof: Proof) -> dict[str, Any]:
         with self._client(proof) as client:
             try:
                 return dict(client.fetch_token(endpoint, code=code, code_verifier=proof.verifier))
@@ -126,7 +126,8 @@ class OidcProvider:
 
     def _userinfo(self, token: dict[str, Any], subject: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {token.get('access_token')}"}
-        claims = self._ask(lambda: self._fetch(self._endpoint("userinfo_endpoint"), headers))
+        endpoint = self._endpoint("userinfo_endpoint")
+        claims = self._ask(lambda: self._fetch(endpoint, headers))
         if claims.get("sub") != subject:
             raise SignOnRefused("The provider answered for another person than its token; start again.")
         return claims
@@ -205,7 +206,7 @@ class OidcProvider:
 
     @property
     def _patience_s(self) -> float:
-        # So that all attempts together end within the timeout.
+        # So that all attempts at one question together end within the timeout.
         return self.settings.timeout_s / (_RETRY.max_attempts + 0.1)
 
 

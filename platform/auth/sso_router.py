@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from ..kernel.deps import AppResources
 from . import sso
+from .deps import ClientAddress
 from .errors import SignOnRefused
 from .schemas import AuthResponse
 
@@ -52,7 +53,9 @@ def list_sso_providers(providers: Providers) -> list[SsoProviderRead]:
 
 
 @router.get("/auth/sso/{provider}/login", status_code=307, response_class=RedirectResponse)
-def begin_sso_login(provider: str, request: Request, resources: AppResources, providers: Providers) -> Response:
+def begin_sso_login(
+    provider: str, request: Request, resources: AppResources, providers: Providers, address: ClientAddress
+) -> Response:
     """Send a person's browser to the provider."""
     found = providers.get(provider)
     begun = sso.begin(
@@ -60,7 +63,7 @@ def begin_sso_login(provider: str, request: Request, resources: AppResources, pr
         resources.limiter,
         provider=found,
         redirect_url=providers.redirect_url(found),
-        address=request.client.host if request.client else "",
+        address=address,
     )
     answer = RedirectResponse(begun.url, headers={"Cache-Control": "no-store"})
     answer.set_cookie(

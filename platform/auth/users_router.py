@@ -40,7 +40,7 @@ def create_invitation(
 
 @router.get("/users/invitations")
 def list_invitations(admin: UserAdmin, session: DbSession, query: Paging) -> Page[InvitationRead]:
-    """List the invitations that still wait."""
+    """List the invitations that were not used."""
     return invitations.list_invitations(session, query).map(InvitationRead.model_validate)
 
 

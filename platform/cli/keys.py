@@ -11,10 +11,7 @@ from ..kernel.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The platform's signing keys.")
 
-
-@app.callback()
-def _root() -> None:
-    pass
+KeysFolder = Annotated[Path | None, typer.Argument(help="Folder of the keys; the platform's own if none is given.")]
 
 
 @app.command("make")
@@ -27,9 +24,7 @@ def make(folder: Annotated[Path, typer.Argument(help="Folder for signing.pem, pu
 
 @app.command("rotate")
 def rotate(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder of the keys; the platform's own if none is given.")
-    ] = None,
+    folder: KeysFolder = None,
 ) -> None:
     """Replace the pair by a new one; what the old one signed is accepted until the next rotation."""
     where = folder or Settings().keys_dir
@@ -39,9 +34,7 @@ def rotate(
 
 @app.command("rotate-master")
 def rotate_master(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder of the keys; the platform's own if none is given.")
-    ] = None,
+    folder: KeysFolder = None,
 ) -> None:
     """Add a master key for the secrets of projects; those that exist are wrapped anew within the hour."""
     where = folder or Settings().keys_dir

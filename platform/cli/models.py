@@ -14,11 +14,6 @@ from ..sdk import Client
 app = typer.Typer(no_args_is_help=True, help="Look at models, and import your own.")
 
 
-@app.callback()
-def _root() -> None:
-    pass
-
-
 @app.command("import")
 def import_model(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An ONNX file.")],

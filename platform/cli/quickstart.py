@@ -16,7 +16,7 @@ import typer
 from ..kernel.settings import Settings
 from ..sdk import Client
 from ..sdk.predict import most_probable
-from ..train.trainers.columns import Task
+from ..train.trainers.columns import NUMBERS, Task
 from ..train.trainers.split import held_out_count, shuffled_rows
 from .main_job import MainJob, Training
 from .models import name_of
@@ -28,7 +28,6 @@ _STEPS, _BATCH_SIZE, _LARGE_BATCH_SIZE, _LARGE = 1500, 64, 512, 20_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 100
 _MOST_PREDICTED = 1000
 _MOST_CLASSES_OF_NUMBERS = 20
-_NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal")
 
 Row = dict[str, Any]
 
@@ -120,7 +119,7 @@ class Quickstart(MainJob):
 
 def task_of(column_type: str, distinct: int | None, row_count: int) -> Task:
     """Choose between classes and numbers: a column of numbers with more than a few different values is the latter."""
-    if not column_type.startswith(_NUMBERS):
+    if not column_type.startswith(NUMBERS):
         return "classification"
     return "regression" if (distinct or 0) > min(_MOST_CLASSES_OF_NUMBERS, row_count // 2) else "classification"
 
@@ -148,6 +147,6 @@ def quickstart(
 
 
 def _json_value(value: Any) -> Any:
-    if isinstance(value, date | datetime | time):
+    if isinstance(value, date | time):
         return value.isoformat()
     return float(value) if isinstance(value, Decimal) else value

@@ -10,8 +10,7 @@ from rich.table import Table
 
 from ..compute.cluster import Cluster, ClusterUnreachable, ServeApp
 from ..compute.embedded.stack import PartStatus, Stack
-from ..compute.preflight import Lack, lacks
-from ..compute.serve_environment import of_joined_cluster
+from ..compute.preflight import HeadNotAsked, Lack, lacks
 from ..kernel.settings import Settings
 from .joined import RayAddress, RayToken, RayTokenFile, joined
 from .progress import ProgressLines
@@ -60,8 +59,9 @@ def _lacks(settings: Settings) -> list[Lack]:
         return []
     try:
         with Cluster.connect(settings, timeout_s=10.0) as cluster:
-            return lacks(of_joined_cluster(settings), cluster)
-    except ClusterUnreachable:
+            return lacks(settings, cluster)
+    except (ClusterUnreachable, HeadNotAsked) as error:
+        typer.echo(f"What the environment lacks is not known: {error.message}", err=True)
         return []
 
 

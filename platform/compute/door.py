@@ -3,8 +3,6 @@
 from ..kernel.settings import Settings
 from .cluster import ALIVE, Cluster
 
-_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104
-
 
 def job_api_url(settings: Settings, cluster: Cluster) -> str:
     """Return the URL of the public door as a process on any node of the cluster reaches it.
@@ -23,8 +21,7 @@ def job_api_url(settings: Settings, cluster: Cluster) -> str:
     head = next((node.address for node in nodes if node.is_head), None)
     if len(nodes) > 1 and head:
         return f"http://{head}:{settings.http.port}"
-    host = "127.0.0.1" if settings.http.host in _EVERYWHERE else settings.http.host
-    return f"http://{host}:{settings.http.port}"
+    return settings.http.local_url
 
 
 __all__ = ["job_api_url"]

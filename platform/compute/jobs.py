@@ -80,18 +80,22 @@ class RayJobs:
                 raise JobRefused(f"Ray refuses the job: {_last_line(answer)}")
             self._cluster.check(answer)
 
+    def has_package(self, uri: str) -> bool:
+        """Tell whether Ray's package store has a package, and keep it there for the next ten minutes.
+
+        Raises:
+            ClusterUnreachable: If the cluster does not answer.
+        """
+        # Without being asked for, it may go with the last job that used it.
+        return self._cluster.send("GET", _package(uri)).is_success
+
     def put_package(self, uri: str, path: Path) -> None:
         """Put a file under ``gcs://<name>`` into Ray's package store, where a runtime environment finds it.
 
         Raises:
             ClusterUnreachable: If the cluster does not answer or refuses.
         """
-        protocol, _, name = uri.partition("://")
-        target = f"/api/packages/{protocol}/{name}"
-        # Asking for a package keeps it for ten minutes; else it may go with the last job that used it.
-        if self._cluster.send("GET", target).is_success:
-            return
-        answer = self._cluster.send("PUT", target, content=path.read_bytes(), timeout=120.0)
+        answer = self._cluster.send("PUT", _package(uri), content=path.read_bytes(), timeout=120.0)
         self._cluster.check(answer)
 
     def states(self) -> dict[str, JobState]:
@@ -111,6 +115,11 @@ class RayJobs:
     def stop(self, job_id: str) -> None:
         """Ask Ray to end a job."""
         self._cluster.stop_job(job_id)
+
+
+def _package(uri: str) -> str:
+    protocol, _, name = uri.partition("://")
+    return f"/api/packages/{protocol}/{name}"
 
 
 def _last_line(answer: httpx.Response) -> str:

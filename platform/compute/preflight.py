@@ -13,14 +13,13 @@ import httpx
 
 from ..kernel.errors import ExternalServiceError
 from ..kernel.settings import Settings
-from .cluster import ALIVE, Cluster, dashboard_url
+from .cluster import ALIVE, UNFINISHED, Cluster, dashboard_url
 from .serve_environment import serve_environment
 
 HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 WITHIN_S = 60.0
 _POLL_S = 0.2
 _CONFIG = "config.json"
-_FINISHED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 _SHARED_PATH = "two clusters on one machine take each other's HAProxy for their own"
 _PORT = "Ray Serve uses its own default port, whatever RAYMILL_HTTP__… says"
 _EDGE_PORTS = "replicas take Ray's default ports, which a firewall may not expect"
@@ -90,7 +89,8 @@ def lacks(settings: Settings, cluster: Cluster) -> list[Lack]:
     """
     seen = _ask(cluster, [*COSTS, *COSTS_OF_NODES])
     in_file = _IN_FILE if _CONFIG in seen else frozenset()
-    costs = {name: cost for name, cost in COSTS.items() if name in _IN_FILE or name in serve_environment(settings)}
+    wanted = _IN_FILE | serve_environment(settings).keys()
+    costs = {name: cost for name, cost in COSTS.items() if name in wanted}
     costs |= _costs_of_nodes(settings, cluster, behind_haproxy=_is_given(HA_PROXY, seen))
     found = [Lack(name, cost) for name, cost in costs.items() if name not in in_file and not _is_given(name, seen)]
     return found if _asks_for_token(settings) else [Lack("RAY_AUTH_MODE", _NO_AUTH), *found]
@@ -119,7 +119,7 @@ def _ask(cluster: Cluster, names: list[str]) -> dict[str, str]:
     job = f"raymill-preflight-{uuid4().hex[:8]}"
     cluster.call("POST", "/api/jobs/", json={"submission_id": job, "entrypoint": script(names)})
     deadline = time.monotonic() + WITHIN_S
-    while (row := cluster.call("GET", f"/api/jobs/{job}"))["status"] not in _FINISHED:
+    while (row := cluster.call("GET", f"/api/jobs/{job}"))["status"] in UNFINISHED:
         if time.monotonic() > deadline:
             raise HeadNotAsked(f"The Ray job {job} on the head is still {row['status']} after {WITHIN_S:.0f} s.")
         time.sleep(_POLL_S)
@@ -132,8 +132,9 @@ def _ask(cluster: Cluster, names: list[str]) -> dict[str, str]:
 
 def variables_in(printed: str) -> dict[str, str]:
     """Read what the script printed; other lines are Ray's."""
+    known = {*COSTS, *COSTS_OF_NODES, _CONFIG}
     lines = (line.partition("=") for line in printed.splitlines())
-    return {name: value for name, _, value in lines if name in {*COSTS, *COSTS_OF_NODES, _CONFIG}}
+    return {name: value for name, _, value in lines if name in known}
 
 
 def script(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.downloads import blob_answer
 from ..kernel.pagination import Page
 from ..kernel.resources import Resources
-from ..kernel.uploads import spooled
+from ..kernel.uploads import BINARY_BODY, received
 from . import service
 from .deps import DatasetReader, DatasetWriter, VersionReader, VersionWriter, authorize_dataset
 from .ingest import store_table
@@ -72,15 +72,14 @@ def delete_dataset(dataset: DatasetWriter, session: DbSession) -> None:
 @router.post(
     "/{dataset_id}/versions",
     status_code=201,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    openapi_extra=BINARY_BODY,
 )
 async def upload_dataset(
     dataset_id: str, filename: Filename, request: Request, principal: DetachedPrincipal, resources: AppResources
 ) -> DatasetVersionRead:
     """Store the body, a CSV, TSV or Parquet file, as the dataset's next version."""
     project_id = await run_in_threadpool(_authorize_upload, resources, principal, dataset_id)
-    scratch, limit = resources.settings.home / "tmp", resources.settings.http.max_upload_bytes
-    async with spooled(request.stream(), folder=scratch, limit_bytes=limit) as upload:
+    async with received(request.stream(), resources.settings) as upload:
         return await run_in_threadpool(_add_version, resources, principal, (project_id, dataset_id), upload, filename)
 
 

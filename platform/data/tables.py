@@ -151,7 +151,8 @@ def _reads_as(values: pa.Array, type_: pa.DataType, decimal_point: str) -> bool:
     if pa.types.is_null(type_):
         return bool(values.null_count == len(values))
     if pa.types.is_floating(type_) and decimal_point != ".":
-        values = pc.replace_substring(values, decimal_point, ".")
+        # A point is no part of such a number, and the reader will not take it for one.
+        values = pc.replace_substring(pc.replace_substring(values, ".", "?"), decimal_point, ".")
     try:
         values.cast(type_)
     except pa.ArrowInvalid:

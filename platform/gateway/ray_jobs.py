@@ -16,7 +16,7 @@ from ..kernel.deps import AppResources, DbSession
 from ..kernel.disk import require_room
 from ..kernel.errors import NotFound
 from ..kernel.resources import Resources
-from ..kernel.uploads import spooled
+from ..kernel.uploads import received
 from ..projects.blobs import keep_file
 from ..train import service, submissions
 from ..train.environments import check_package_name
@@ -123,8 +123,7 @@ async def upload_ray_package(
     """Store the body, an archive, as a package of the project."""
     check_package_name(name)
     project = await run_in_threadpool(_writable_project, resources, principal, named)
-    limit = min(submissions.MAX_PACKAGE_BYTES, resources.settings.http.max_upload_bytes)
-    async with spooled(request.stream(), folder=resources.settings.home / "tmp", limit_bytes=limit) as upload:
+    async with received(request.stream(), resources.settings, at_most=submissions.MAX_PACKAGE_BYTES) as upload:
         await run_in_threadpool(_add_package, resources, project, name, upload)
     return Response()
 

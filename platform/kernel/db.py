@@ -139,7 +139,7 @@ def unless_refused(session: Session, conflict: Conflict) -> Iterator[None]:
 
 @contextmanager
 def translate_outage() -> Iterator[None]:
-    """Turn the driver's connection errors into ``DatabaseUnavailable``, unstorable values into a refusal."""
+    """Turn connection errors into ``DatabaseUnavailable``, a full disk into ``DiskFull``, bad values into a refusal."""
     try:
         yield
     except SqlTimeoutError as error:

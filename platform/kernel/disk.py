@@ -10,14 +10,14 @@ from .errors import DiskFull
 RESERVE_BYTES = 64 * 2**20
 
 
-def require_room(folder: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
+def require_room(folder: Path) -> None:
     """Refuse work that would write to the disk of ``folder`` when that is as good as full.
 
     Raises:
         DiskFull: If less than the reserve is free.
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    if shutil.disk_usage(there).free < reserve_bytes:
+    if shutil.disk_usage(there).free < RESERVE_BYTES:
         raise DiskFull
 
 

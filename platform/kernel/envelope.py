@@ -100,6 +100,8 @@ def _add(folder: Path, *, only_first: bool) -> None:
         if only_first and path.exists():
             return
         held = path.read_text() if path.exists() else ""
+        if held and not held.endswith("\n"):
+            held += "\n"
         line = f"{secrets.token_hex(8)} {b64encode(AESGCM.generate_key(256)).decode()}\n"
         draft = folder / f".{_FILE}.{secrets.token_hex(8)}"
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -100,16 +100,23 @@ class _Counts:
     """The counts of one storage."""
 
     def __init__(self, storage: RedisStorage | MemoryStorage) -> None:
+        self._storage = storage
         self._moving = MovingWindowRateLimiter(storage)
         self._fixed = FixedWindowRateLimiter(storage)
 
     def hit(self, name: str, key: str, limit: Limit) -> Decision:
         strategy, item = self._of(limit)
-        return _decision(strategy, item, (name, key), allowed=strategy.hit(item, name, key))
+        if strategy is self._moving:
+            return _decision(strategy, item, (name, key), allowed=strategy.hit(item, name, key))
+        # By the storage itself, whose answer is the count: the strategy would drop it and ask again.
+        counter = item.key_for(name, key)
+        used = self._storage.incr(counter, item.get_expiry())
+        left, reset_at = item.amount - used, self._storage.get_expiry(counter)
+        return _told(item, allowed=left >= 0, remaining=left, reset_at=reset_at)
 
     def peek(self, name: str, key: str, limit: Limit) -> Decision:
         strategy, item = self._of(limit)
-        return _decision(strategy, item, (name, key), allowed=strategy.test(item, name, key))
+        return _decision(strategy, item, (name, key))
 
     def clear(self, name: str, key: str, limit: Limit) -> None:
         strategy, item = self._of(limit)
@@ -120,13 +127,20 @@ class _Counts:
         return strategy, RateLimitItemPerSecond(limit.amount, limit.window_s)
 
 
-def _decision(strategy: Strategy, item: RateLimitItem, names: tuple[str, str], *, allowed: bool) -> Decision:
+def _decision(
+    strategy: Strategy, item: RateLimitItem, names: tuple[str, str], *, allowed: bool | None = None
+) -> Decision:
     stats = strategy.get_window_stats(item, *names)
+    may = stats.remaining > 0 if allowed is None else allowed
+    return _told(item, allowed=may, remaining=stats.remaining, reset_at=stats.reset_time)
+
+
+def _told(item: RateLimitItem, *, allowed: bool, remaining: int, reset_at: float) -> Decision:
     return Decision(
         allowed=allowed,
         limit=item.amount,
-        remaining=max(0, stats.remaining),
-        reset_after_s=max(1, ceil(stats.reset_time - time.time())),
+        remaining=max(0, remaining),
+        reset_after_s=max(1, ceil(reset_at - time.time())),
     )
 
 

@@ -75,6 +75,12 @@ class HttpSettings(BaseModel):
         """URL that answers and clients use, without a trailing slash."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
+    @property
+    def local_url(self) -> str:
+        """URL of the door as this machine reaches it, whatever users are told."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
+        return f"http://{host}:{self.port}"
+
 
 class RaySettings(BaseModel):
     """The Ray head that ``raymill up`` starts, or the cluster that it joins."""
@@ -114,7 +120,10 @@ class SsoProviderSettings(BaseModel):
     roles: dict[str, GlobalRoleName] = Field(
         default_factory=dict, description="Global role by group; the highest holds, and is set at each sign-on"
     )
-    default_role: GlobalRoleName = Field("developer", description="Global role of a new account without such a group")
+    default_role: GlobalRoleName = Field(
+        "developer",
+        description="Global role without such a group: of a new account, and with roles also of one that signs on",
+    )
     teams: dict[str, str] = Field(
         default_factory=dict, description="Team by group; joined and left at each sign-on as the groups say"
     )

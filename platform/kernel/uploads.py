@@ -1,7 +1,7 @@
 """Streamed uploads: from a request body to a temporary file, within a limit."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +9,18 @@ import anyio
 
 from .disk import require_room
 from .errors import BodyTooLarge, UnreadableBody
+from .settings import Settings
+
+# What a route says in the API's description when its body is a file.
+BINARY_BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
+
+
+def received(
+    body: AsyncIterator[bytes], settings: Settings, *, at_most: int | None = None
+) -> AbstractAsyncContextManager[Path]:
+    """Spool a body within the limit of the settings and, where that is less, of ``at_most`` bytes."""
+    largest = settings.http.max_upload_bytes
+    return spooled(body, folder=settings.home / "tmp", limit_bytes=min(largest, at_most or largest))
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.downloads import blob_answer
 from ..kernel.pagination import Page
-from ..kernel.uploads import spooled
+from ..kernel.uploads import BINARY_BODY, received
 from . import service, uploads, versions
 from .deps import ModelReader, ModelWriter, VersionReader, VersionWriter, authorize_model
 from .schemas import (
@@ -28,7 +28,6 @@ from .schemas import (
 router = APIRouter(prefix="/models", tags=["models"])
 
 Filename = Annotated[str, Query(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
-_BINARY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
 @router.post("", status_code=201)
@@ -86,7 +85,7 @@ def create_model_version(
     return key.once(session, data, VersionRead, create)
 
 
-@router.post("/{model_id}/versions/import", status_code=201, openapi_extra=_BINARY)
+@router.post("/{model_id}/versions/import", status_code=201, openapi_extra=BINARY_BODY)
 async def import_model_version(
     model_id: str, filename: Filename, request: Request, principal: DetachedPrincipal, resources: AppResources
 ) -> VersionRead:
@@ -97,8 +96,7 @@ async def import_model_version(
             authorize_model(session, principal, model_id, Permission.MODEL_WRITE)
 
     await run_in_threadpool(authorize)
-    scratch, limit = resources.settings.home / "tmp", resources.settings.http.max_upload_bytes
-    async with spooled(request.stream(), folder=scratch, limit_bytes=limit) as upload:
+    async with received(request.stream(), resources.settings) as upload:
         return await run_in_threadpool(
             uploads.import_onnx, resources, principal, model_id=model_id, upload=upload, filename=filename
         )
@@ -145,7 +143,7 @@ def fail_model_version(data: VersionFailure, version: VersionWriter, session: Db
     return versions.describe_version(session, failed)
 
 
-@router.put("/{model_id}/versions/{version}/artifacts/{path:path}", openapi_extra=_BINARY)
+@router.put("/{model_id}/versions/{version}/artifacts/{path:path}", openapi_extra=BINARY_BODY)
 async def upload_model_artifact(
     model_id: str,
     version: int,
@@ -158,8 +156,7 @@ async def upload_model_artifact(
     """Store the body as an artifact of a draft; the same path again replaces it."""
     versions.check_path(path)
     draft = await run_in_threadpool(uploads.draft_of, resources, principal, model_id, version)
-    scratch, limit = resources.settings.home / "tmp", resources.settings.http.max_upload_bytes
-    async with spooled(request.stream(), folder=scratch, limit_bytes=limit) as upload:
+    async with received(request.stream(), resources.settings) as upload:
         return await run_in_threadpool(uploads.store_artifact, resources, draft, upload, path=path, type_=type_)
 
 

@@ -42,7 +42,7 @@ class Teams:
 
     def update(self, team: str, *, description: str | None = None, permissions: Sequence[str] | None = None) -> Team:
         """Change what is given."""
-        body = {"description": description, "permissions": list(permissions) if permissions else None}
+        body = {"description": description, "permissions": list(permissions) if permissions is not None else None}
         return Team.model_validate(self._transport.document("PATCH", _where(team), json=body))
 
     def delete(self, team: str) -> None:

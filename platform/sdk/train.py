@@ -22,6 +22,7 @@ from typing import Any
 
 from .client import Client
 from .errors import AuthenticationFailed, ExternalServiceError, RaymillError
+from .transport import Retries
 
 __all__ = ["ActiveRun", "connect", "run"]
 
@@ -102,8 +103,11 @@ def run(
             used.close()
 
 
-def connect() -> Client:
+def connect(*, retries: Retries | None = None) -> Client:
     """Return a client of the platform that the environment describes.
+
+    Args:
+        retries: How often a call is tried; as every client does unless given.
 
     Raises:
         AuthenticationFailed: If a variable is missing; the message names it.
@@ -115,7 +119,8 @@ def connect() -> Client:
             f"{missing} is not set: put the platform's URL into RAYMILL_API_URL and an API key of the project with "
             "the permission 'run:write' into RAYMILL_API_KEY."
         )
-    return Client(url, api_key=key, request_id=os.environ.get("RAYMILL_REQUEST_ID") or None)
+    request_id = os.environ.get("RAYMILL_REQUEST_ID") or None
+    return Client(url, api_key=key, request_id=request_id, retries=retries or Retries())
 
 
 @contextmanager
@@ -164,7 +169,8 @@ def _exit(number: int, _: object) -> None:
 
 
 def _plain(params: Mapping[str, Any] | None) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(json.dumps(dict(params or {}), default=_as_json))
+    # NaN and infinities are written as if JSON had them, and read back as text.
+    document: dict[str, Any] = json.loads(json.dumps(dict(params or {}), default=_as_json), parse_constant=str)
     return document
 
 

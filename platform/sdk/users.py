@@ -40,7 +40,7 @@ class Users:
 
     def list(self) -> Iterator[Account]:
         """Walk through all accounts, newest first."""
-        return (Account.model_validate(item) for item in self._transport.items(_PATH, {}))
+        return (Account.model_validate(item) for item in self._transport.items(_PATH))
 
     def get(self, user_id: str) -> Account:
         """Return an account."""
@@ -70,7 +70,7 @@ class Users:
 
     def invitations(self) -> Iterator[Invitation]:
         """Walk through the invitations that still wait, newest first."""
-        return (Invitation.model_validate(item) for item in self._transport.items(f"{_PATH}/invitations", {}))
+        return (Invitation.model_validate(item) for item in self._transport.items(f"{_PATH}/invitations"))
 
     def withdraw(self, invitation_id: str) -> None:
         """Remove an invitation that was not used."""
@@ -100,7 +100,7 @@ class ServiceAccounts:
 
     def list(self, project_id: str) -> Iterator[ServiceAccount]:
         """Walk through the service accounts of a project, newest first."""
-        items = self._transport.items(_service_accounts(project_id), {})
+        items = self._transport.items(_service_accounts(project_id))
         return (ServiceAccount.model_validate(item) for item in items)
 
     def delete(self, project_id: str, account_id: str) -> None:

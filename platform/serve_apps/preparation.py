@@ -26,7 +26,8 @@ def prepare(*, schema: bool) -> Settings:
     # On several nodes each would make its own.
     if is_alone():
         make_keys(settings.keys_dir)
-    check_shared(settings)
+    else:
+        check_shared(settings)
     if schema:
         # SQLAlchemy, which the data plane does without.
         from ..kernel.schema import ensure_schema

@@ -50,8 +50,8 @@ class Cells:
         """
         gaps = np.asarray(_IS_NULL(array), dtype=np.bool_)
         for number in np.flatnonzero(gaps):
-            column, where = self._place(array, int(number))
-            if column not in self._nullable:
+            if self._column(array, int(number)) not in self._nullable:
+                where = self._place(array, int(number))
                 raise InputRefused(self._name, f"{where} is null, and the model takes no empty value there.")
         filled: Array = np.where(gaps, substitute, array) if gaps.any() else array
         return filled
@@ -67,7 +67,7 @@ class Cells:
                 try:
                     array.flat[number] = days_of(value)
                 except ValueError:
-                    where = self._place(array, number)[1]
+                    where = self._place(array, number)
                     reason = f"{where}: {_shown(value)} is no date or time of ISO 8601."
                     raise InputRefused(self._name, reason) from None
         return array
@@ -76,16 +76,17 @@ class Cells:
         """Return an error that names the first value that does not fit."""
         for number, value in enumerate(array.flat):
             if not fits(value):
-                where = self._place(array, number)[1]
+                where = self._place(array, number)
                 return InputRefused(self._name, f"{where}: {reason}, not {_shown(value)}.")
         return InputRefused(self._name, f"{reason}.")
 
-    def _place(self, array: Array, number: int) -> tuple[str | None, str]:
+    def _column(self, array: Array, number: int) -> str | None:
         width = len(self._columns)
-        if not width or array.size % width:
-            return None, f"value {number}"
-        row, column = divmod(number, width)
-        return self._columns[column], f"row {row}, column {self._columns[column]!r}"
+        return self._columns[number % width] if width and array.size % width == 0 else None
+
+    def _place(self, array: Array, number: int) -> str:
+        column = self._column(array, number)
+        return f"value {number}" if column is None else f"row {number // len(self._columns)}, column {column!r}"
 
 
 def _shown(value: Any) -> str:

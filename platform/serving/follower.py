@@ -39,7 +39,7 @@ class Follower:
         *,
         heartbeat_s: float = 1.0,
         timeout_s: float = 2.0,
-        flush: Callable[[], Awaitable[object]] | None = None,
+        flush: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """Put the parts together; nothing is connected before ``start``.
 
@@ -51,7 +51,7 @@ class Follower:
             verifier: Of the publisher's signatures.
             heartbeat_s: Seconds between two signs of life.
             timeout_s: Seconds to wait for Valkey.
-            flush: Writes away what this server holds in memory, when the publisher asks for it.
+            flush: Writes away what this server holds in memory, when the publisher asks; tells whether all of it went.
         """
         self._directory = directory
         self._channel = channel
@@ -151,8 +151,8 @@ class Follower:
         except ValueError:
             log.warning("bump_not_understood", bump=bump[:200].decode("latin-1"))
             return
-        if name == FLUSH and self._flush:
-            await self._flush()
+        if name == FLUSH and self._flush and not await self._flush():
+            return  # the publisher reminds, and then it is tried again
         async with asyncio.timeout(self._timeout_s):
             if name == FLUSH:
                 await self._channel.acknowledge(name, version)

@@ -17,7 +17,7 @@ from ..projects.blobs import keep_file
 from .errors import CheckpointNotFound, JobNotFound
 from .events import CheckpointDropped
 from .models import JobCheckpoint, TrainingJob
-from .schemas import CheckpointRead
+from .schemas import ENDED, CheckpointRead
 
 
 def subscribe(resources: Resources) -> None:
@@ -29,13 +29,14 @@ def store(resources: Resources, *, job: TrainingJob, upload: Path, epoch: int) -
     """Keep an uploaded file as the job's checkpoint, in place of the former one.
 
     Raises:
-        JobNotFound: If the job was deleted meanwhile.
+        JobNotFound: If the job was deleted or has ended meanwhile.
     """
     # A place of its own, so that no other row can need a blob that is removed here.
     blob = keep_file(resources, project_id=job.project_id, path=upload, below=f"jobs/{job.id}")
     job_id = job.id
     with resources.session() as session:
-        if session.get(TrainingJob, job_id, with_for_update={"key_share": True}) is None:
+        present = session.get(TrainingJob, job_id, with_for_update={"key_share": True})
+        if present is None or present.status in ENDED:
             raise JobNotFound(job_id)
         held = session.get(JobCheckpoint, job_id, with_for_update=True)
         if held is not None and held.uri != blob.uri:

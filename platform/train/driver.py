@@ -5,7 +5,6 @@ an API key of its own project that dies with the job.
 """
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -23,43 +22,22 @@ import pyarrow.parquet as pq
 import ray
 
 from ..sdk import Client, ExternalServiceError, NotFound, RateLimited, RaymillError, Retries, TrainingJob
+from ..sdk.train import connect
 from .checkpoint_writer import CheckpointWriter
+from .launcher import PATIENT
 from .schemas import ResourceRequirements, RestartPolicy
 from .trainers import Trainer, check_parameters, get_trainer
 from .trainers.task import TrainedModel, TrainingTask, say
 
-# A job may start before the platform that it reports to is up again; together these pauses last about a minute.
-_PATIENT = Retries(attempts=12, first_pause_s=0.3)
 _START_PATIENCE_S = 60.0
 
 
-@dataclass(frozen=True)
-class DriverEnvironment:
-    """How a job reaches the platform; its workers inherit the same."""
-
-    api_url: str
-    api_key: str
-    request_id: str
-
-    @classmethod
-    def read(cls) -> "DriverEnvironment":
-        """Read the variables that the controller gave the job."""
-        return cls(
-            api_url=os.environ["RAYMILL_API_URL"],
-            api_key=os.environ["RAYMILL_API_KEY"],
-            request_id=os.environ.get("RAYMILL_REQUEST_ID", ""),
-        )
-
-
 @cache
-def platform(retries: Retries = _PATIENT) -> Client:
+def platform(retries: Retries = PATIENT) -> Client:
     """Return this process' client of the platform."""
-    environment = DriverEnvironment.read()
     # Ray Train turns the root logger to INFO, and httpx would write a line for each call.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return Client(
-        environment.api_url, api_key=environment.api_key, request_id=environment.request_id or None, retries=retries
-    )
+    return connect(retries=retries)
 
 
 def report_epoch(job_id: str, total_epochs: int, epoch: int, metrics: dict[str, float]) -> None:

@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Mapping
 
-from ..sdk import Client, RaymillError, Retries
+from ..sdk import RaymillError, Retries
+from ..sdk.train import connect
 
 REFERENCE = "secret://"
 # A job may start before the platform is up again; together these pauses last about a minute.
-_PATIENT = Retries(attempts=12, first_pause_s=0.3)
+PATIENT = Retries(attempts=12, first_pause_s=0.3)
 
 
 def references(environment: Mapping[str, str]) -> dict[str, str]:
@@ -29,7 +30,7 @@ def main() -> None:
     project_id, command = sys.argv[1:]
     environment = dict(os.environ)
     try:
-        with Client(environment["RAYMILL_API_URL"], api_key=environment["RAYMILL_API_KEY"], retries=_PATIENT) as client:
+        with connect(retries=PATIENT) as client:
             for variable, name in references(environment).items():
                 environment[variable] = client.secrets.value(project_id, name)
     except RaymillError as error:

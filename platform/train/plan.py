@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..compute.cluster import UNFINISHED
 from ..compute.jobs import JobState
 from .schemas import FailureType, JobStatus
 
-UNFINISHED = frozenset({"PENDING", "RUNNING"})
-_LOSSES = frozenset({FailureType.LOST_CLUSTER, FailureType.LOST_NODE, FailureType.LOST_JOB})
+_LOSSES = frozenset({FailureType.LOST_NODE, FailureType.LOST_JOB})
 _SHELL_SIGNALS = 128
 # Ray gives up on a job that found no room for 15 minutes; ours waits on.
 _NO_ROOM = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"

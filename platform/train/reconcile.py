@@ -20,7 +20,7 @@ from .models import TrainingJob
 from .plan import Action, Admit, Desired, End, Follow, Note, Restart, Stop, Submit, plan, signal_of, strays
 from .programs import program_of
 from .runtime import JobRuntime, JobState
-from .schemas import FailureType, JobStatus, TrainingError
+from .schemas import ENDED, FailureType, JobStatus, TrainingError
 
 log = structlog.get_logger("raymill.train")
 
@@ -70,7 +70,7 @@ def _unwanted(resources: Resources, running: set[str], cluster_id: str) -> list[
     ids = {ray_id.partition("-")[0] for ray_id in running}
     with resources.session() as session:
         jobs = {job.id: job for job in session.exec(select(TrainingJob).where(col(TrainingJob.id).in_(ids)))}
-    wanted = {job.ray_id for job in jobs.values() if job.status not in service.ENDED and job.cluster_id == cluster_id}
+    wanted = {job.ray_id for job in jobs.values() if job.status not in ENDED and job.cluster_id == cluster_id}
     return [ray_id for ray_id in sorted(running - wanted) if ray_id.partition("-")[0] in jobs]
 
 

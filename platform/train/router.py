@@ -12,7 +12,7 @@ from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.disk import require_room
 from ..kernel.downloads import blob_answer
 from ..kernel.pagination import Page
-from ..kernel.uploads import spooled
+from ..kernel.uploads import BINARY_BODY, received
 from . import checkpoints, service
 from .schemas import (
     CheckpointRead,
@@ -27,7 +27,6 @@ from .schemas import (
 router = APIRouter(prefix="/training-jobs", tags=["train"])
 
 _READ, _WRITE = Permission.JOB_READ, Permission.JOB_WRITE
-_BINARY = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 
 
 @router.post("", status_code=202)
@@ -101,7 +100,7 @@ def report_result(job_id: str, report: ResultReport, session: DbSession, princip
     service.report_result(session, principal=principal, job_id=job_id, report=report)
 
 
-@router.put("/{job_id}/checkpoint", openapi_extra=_BINARY)
+@router.put("/{job_id}/checkpoint", openapi_extra=BINARY_BODY)
 async def put_checkpoint(
     job_id: str,
     epoch: Annotated[int, Query(ge=0)],
@@ -111,8 +110,7 @@ async def put_checkpoint(
 ) -> CheckpointRead:
     """Store the body as the state that the running job can go on from, in place of the former one."""
     job = await run_in_threadpool(service.authorize_report, resources, principal, job_id)
-    scratch, limit = resources.settings.home / "tmp", resources.settings.http.max_upload_bytes
-    async with spooled(request.stream(), folder=scratch, limit_bytes=limit) as upload:
+    async with received(request.stream(), resources.settings) as upload:
         return await run_in_threadpool(checkpoints.store, resources, job=job, upload=upload, epoch=epoch)
 
 

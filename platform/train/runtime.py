@@ -100,11 +100,12 @@ class RayJobRuntime:
 
     def _provide(self, packages: Mapping[str, str]) -> None:
         """Put the packages that a runtime environment names into Ray's store; it forgets unused ones."""
-        if not packages:
+        missing = {uri: blob for uri, blob in packages.items() if not self._jobs.has_package(uri)}
+        if not missing:
             return
         store = ObjectStore(self._settings)
         with TemporaryDirectory(prefix="raymill-packages-") as folder:
-            for uri, blob in packages.items():
+            for uri, blob in missing.items():
                 path = Path(folder) / "package.zip"
                 store.fetch(blob, path)
                 self._jobs.put_package(uri, path)

@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+
+from ..projects.schemas import JobDefaults
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -17,6 +19,9 @@ class JobStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
 class FailureType(StrEnum):
@@ -60,18 +65,13 @@ class ResourceRequirements(BaseModel):
     gpus_per_worker: float = Field(0.0, ge=0, le=64)
 
 
-class RestartPolicy(BaseModel):
+class RestartPolicy(JobDefaults):
     """What happens when machines are lost under a job.
 
     When one of several workers dies, all start again from the last checkpoint. When the whole cluster is lost, or the
     node that ran the job's driver, the job fails, or resumes from its last checkpoint if ``on_loss`` says so. Each of
     these happens ``max_restarts`` times at most.
     """
-
-    model_config = ConfigDict(extra="forbid")
-
-    on_loss: Literal["fail", "resume"] = "fail"
-    max_restarts: int = Field(3, ge=0, le=100)
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> "RestartPolicy":

@@ -30,6 +30,7 @@ from .errors import JobEnded, JobNotEnded, JobNotFound, NotThisJob
 from .models import JobLog, TrainingJob
 from .programs import is_submitted
 from .schemas import (
+    ENDED,
     JobStatus,
     ProgressReport,
     RestartPolicy,
@@ -42,7 +43,6 @@ from .schemas import (
 )
 from .trainers import check_parameters, check_table, get_trainer
 
-ENDED = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 _LAST_LINES = 200
 _QUEUED = "The job waits in the queue until others have ended."
 
@@ -222,7 +222,7 @@ def report_progress(session: Session, *, principal: Principal, job_id: str, repo
     Raises:
         NotThisJob: If somebody else says it.
     """
-    job = own_job(session, principal, job_id)
+    job = _own_job(session, principal, job_id)
     if report.epoch <= job.progress["epoch"]:
         return
     job.progress = TrainingProgress(
@@ -242,7 +242,7 @@ def report_result(session: Session, *, principal: Principal, job_id: str, report
         NotThisJob: If somebody else says it.
         VersionNotFound: If the version is not one of the job's model.
     """
-    job = own_job(session, principal, job_id)
+    job = _own_job(session, principal, job_id)
     version = versions.get_version_by_id(session, report.model_version_id)
     if version.model_id != job.model_id:
         raise VersionNotFound(f"There is no model version {report.model_version_id}.")
@@ -306,7 +306,7 @@ def _described(job: TrainingJob) -> dict[str, Any]:
     return job.model_dump() | shown
 
 
-def own_job(session: Session, principal: Principal, job_id: str) -> TrainingJob:
+def _own_job(session: Session, principal: Principal, job_id: str) -> TrainingJob:
     """Return the job that the principal is.
 
     Raises:
@@ -325,4 +325,4 @@ def authorize_report(resources: Resources, principal: Principal, job_id: str) ->
         NotThisJob: If the principal is somebody else.
     """
     with resources.session() as session:
-        return own_job(session, principal, job_id)
+        return _own_job(session, principal, job_id)

@@ -20,6 +20,7 @@ from .errors import BadSubmission, JobNotFound, PackageNotFound, SubmissionIdTak
 from .models import JobCheckpoint, JobLog, JobPackage, TrainingJob
 from .programs import program_of
 from .schemas import (
+    ENDED,
     EntrypointResources,
     JobStatus,
     ProgramCreate,
@@ -28,7 +29,6 @@ from .schemas import (
     SubmittedProgram,
     TrainingProgress,
 )
-from .service import ENDED
 
 EXPERIMENT = "jobs"
 # A share that lets a program wait for its own tasks on a cluster of two CPUs.
@@ -116,13 +116,12 @@ def list_programs(session: Session, *, project_id: str) -> list[TrainingJob]:
 
 def read_program(job: TrainingJob) -> ProgramRead:
     """Return a job as a program."""
-    program = program_of(job)
     return ProgramRead(
         submission_id=job.submission_id or job.id,
         status=JobStatus(job.status),
-        entrypoint=program.entrypoint,
+        entrypoint=job.config.get("entrypoint") or program_of(job).entrypoint,
         runtime_env=redacted(job.config.get("runtime_env", {})),
-        metadata=program.metadata,
+        metadata=job.config.get("metadata", {}),
         message=job.message,
         error=job.error,
         started_at=job.started_at,

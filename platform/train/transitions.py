@@ -8,7 +8,7 @@ from ..kernel.clock import utc_now
 from . import service
 from .models import JobLog, TrainingJob
 from .plan import Desired
-from .schemas import FailureType, JobStatus, RestartPolicy, TrainingError
+from .schemas import ENDED, FailureType, JobStatus, RestartPolicy, TrainingError
 
 LOST = {
     FailureType.LOST_CLUSTER: "The Ray cluster that ran the job is gone",
@@ -49,7 +49,7 @@ def claim(session: Session, job_id: str, cluster_id: str) -> bool:
 def find_claimed(session: Session, job_id: str, cluster_id: str) -> TrainingJob | None:
     """Return a job, locked, while it belongs to the cluster and has not ended."""
     job = session.get(TrainingJob, job_id, with_for_update=True)
-    if job is None or job.status in service.ENDED or job.cluster_id != cluster_id:
+    if job is None or job.status in ENDED or job.cluster_id != cluster_id:
         return None
     return job
 

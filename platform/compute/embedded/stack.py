@@ -261,8 +261,7 @@ def local_url(settings: Settings) -> str:
             settings.http.public_url or f"http://{urlsplit(dashboard_url(settings)).hostname}:{settings.http.port}"
         )
         return external.rstrip("/")
-    host = "127.0.0.1" if settings.http.host in {"0.0.0.0", "::"} else settings.http.host  # noqa: S104
-    return f"http://{host}:{settings.http.port}"
+    return settings.http.local_url
 
 
 def _external_status(part: str, address: str, settings: Settings, check: Callable[[Settings], None]) -> PartStatus:

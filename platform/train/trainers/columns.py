@@ -13,7 +13,7 @@ Task = Literal["classification", "regression"]
 MAX_CATEGORIES = 100
 MAX_CLASSES = 1000
 MIN_ROWS = 10
-_NUMBERS = ("int", "uint", "float", "double", "halffloat", "bool", "decimal")
+NUMBERS = ("int", "uint", "float", "double", "halffloat", "bool", "decimal")
 _MOMENTS = ("date", "timestamp", "time")
 _TEXTS = ("string", "large_string")
 _DICTIONARY = "dictionary<values="
@@ -49,7 +49,7 @@ class ColumnFacts:
     def role(self) -> Role | None:
         """How the column could serve; None for types that cannot."""
         plain = self.type.removeprefix(_DICTIONARY)
-        if plain.startswith(_NUMBERS):
+        if plain.startswith(NUMBERS):
             return Role.NUMBER
         if plain.startswith(_MOMENTS):
             return Role.MOMENT

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
+from .tabular_encoder import plain_column
+
 Label = str | int | float | bool
 Weights = dict[str, npt.NDArray[np.float32]]
 Sums = dict[str, float]
@@ -144,8 +146,7 @@ class Regression:
 
 def classes_of(column: pa.ChunkedArray) -> tuple[list[Label], npt.NDArray[np.int64]]:
     """Return the different values, sorted, and for each row the index of its value."""
-    plain = pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    values = plain.combine_chunks()
+    values = plain_column(column).combine_chunks()
     if pa.types.is_floating(values.type):
         # Both zeros are one class.
         values = pc.add(values.cast(pa.float64()), 0.0)

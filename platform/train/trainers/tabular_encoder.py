@@ -70,7 +70,7 @@ class TableEncoder:
 
     def encode(self, table: pa.Table) -> Floats:
         """Return float32 [rows, width]."""
-        feeds = {name: array for name, array in self._numeric_feeds(table).items()}
+        feeds = self._numeric_feeds(table)
         parts = [feeds[NUMBERS]] if NUMBERS in feeds else []
         if MOMENTS in feeds:
             parts.append((feeds[MOMENTS] - self.origins).astype(np.float32))
@@ -124,7 +124,7 @@ def number_column(column: pa.ChunkedArray, name: str) -> Floats:
     Raises:
         UnsuitableDataset: If a number is too large for float32.
     """
-    plain = _plain(column)
+    plain = plain_column(column)
     if pa.types.is_decimal(plain.type):
         plain = pc.cast(plain, pa.float64())
     # A cast that checks would refuse integers beyond 2**24; rounding those is what float32 is for.
@@ -136,7 +136,7 @@ def number_column(column: pa.ChunkedArray, name: str) -> Floats:
 
 def moment_column(column: pa.ChunkedArray) -> Days:
     """Return a column of dates or times in days, NaN for empty cells."""
-    plain = _plain(column)
+    plain = plain_column(column)
     kind = plain.type
     if pa.types.is_date32(kind):
         days: Days = pc.cast(pc.cast(plain, pa.int32()), pa.float64()).to_numpy()
@@ -148,10 +148,11 @@ def moment_column(column: pa.ChunkedArray) -> Days:
 
 def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of texts, "" for empty cells."""
-    return pc.fill_null(pc.cast(_plain(column), pa.string()), "")
+    return pc.fill_null(pc.cast(plain_column(column), pa.string()), "")
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as its values, without a dictionary."""
     return pc.cast(column, column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
