@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes of the integration tests; those that need Ray share one of them.
+WORKERS ?= 0
 PYTEST := $(BIN)/coverage run -m pytest -q --durations=10
 
 .PHONY: run stop test check bench fmt
@@ -17,7 +19,7 @@ stop: $(STAMP)
 test: $(STAMP)
 	rm -f .coverage .coverage.*
 	@echo "== unit";        $(PYTEST) -m "not integration and not ray and not e2e"
-	@echo "== integration"; $(PYTEST) -m "integration or ray and not e2e"
+	@echo "== integration"; $(PYTEST) -n $(WORKERS) --dist loadgroup -m "integration or ray and not e2e"
 	@echo "== end-to-end";  $(PYTEST) -m e2e
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover
@@ -29,6 +31,9 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
+	$(BIN)/python benchmarks/grants_memory.py
+	$(BIN)/python benchmarks/control_plane.py
+	$(BIN)/python benchmarks/authentication.py
 	$(BIN)/python benchmarks/predict.py
 
 fmt: $(STAMP)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from servers import free_ports
+from timing import until
 
 
 @dataclass
@@ -28,11 +28,7 @@ class Provider:
     def start(self, *options: str) -> None:
         command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "-p", str(self.port), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while not self._answers():
-            assert time.monotonic() < deadline
-            assert self.process.poll() is None
-            time.sleep(0.05)
+        until(self._answers, within_s=20, what="the provider answers", every_s=0.05)
 
     def _answers(self) -> bool:
         try:

@@ -6,6 +6,7 @@ python clusters/kuberay/render.py --image registry.example.com/raymill:0.1.0 > r
 import argparse
 import os
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
@@ -28,8 +29,11 @@ PLACED = ("api", "inference", "console")
 SYSTEM = "raymill_system"
 # Threads of a pod's HAProxy: what the group `system` may use of its CPUs.
 HAPROXY_THREADS = "4"
+# A pod's network is its own, and the doors are reached from other pods.
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 
 
+@cache
 def settings() -> Settings:
     """The settings that all pods have in common; what is secret or differs from team to team is in the Secret."""
     return of_joined_cluster(
@@ -37,7 +41,7 @@ def settings() -> Settings:
             home=Path(HOME),
             config_file=Path(CONFIG_FOLDER) / "config.json",
             profile="production",
-            http=HttpSettings(host="0.0.0.0"),  # noqa: S104
+            http=HttpSettings(host=ALL_INTERFACES),
         )
     )
 
@@ -63,8 +67,8 @@ def environment() -> list[dict[str, str]]:
     own = {
         "RAYMILL_KEYS_DIR": KEYS_FOLDER,
         "RAYMILL_PROFILE": "production",
-        "RAYMILL_HTTP__HOST": "0.0.0.0",  # noqa: S104
-        "RAYMILL_HTTP__JOBS_URL": f"http://{NAME}-serve-svc:8000",
+        "RAYMILL_HTTP__HOST": ALL_INTERFACES,
+        "RAYMILL_HTTP__JOBS_URL": f"http://{NAME}-serve-svc:{settings().http.port}",
     }
     variables = serve_environment(settings()) | {"RAY_SERVE_HAPROXY_NBTHREAD": HAPROXY_THREADS} | own
     return [{"name": name, "value": value} for name, value in variables.items()]
@@ -89,15 +93,19 @@ def _block(document: Any, spaces: int) -> str:
     return indent(yaml.safe_dump(document, sort_keys=False).rstrip(), " " * spaces)
 
 
+def forget_own_settings() -> None:
+    """Leave the variables out of this process that are settings of whoever runs it, and not of the pods."""
+    for name in [name for name in os.environ if name.startswith("RAYMILL_")]:
+        del os.environ[name]
+
+
 def main() -> None:
     """Read the arguments and print the manifests."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", default=f"raymill:{version('raymill')}", help="image built from the Dockerfile")
     parser.add_argument("--gcs-redis", default="raymill-gcs-redis:6379", help="Redis in which Ray keeps its state")
     arguments = parser.parse_args()
-    # The settings of whoever runs this are not those of the pods.
-    for name in [name for name in os.environ if name.startswith("RAYMILL_")]:
-        del os.environ[name]
+    forget_own_settings()
     sys.stdout.write(render(image=arguments.image, gcs_redis=arguments.gcs_redis))
 
 

@@ -12,10 +12,10 @@ from sqlmodel import Session, func, select
 from ..kernel.cache import CacheUnavailable
 from ..kernel.events import record
 from ..kernel.ids import new_id
-from ..kernel.limits import Limit, RateLimiter
+from ..kernel.limits import Limit, RateLimiter, network_of
 from ..kernel.security import TokenSigner
 from ..kernel.settings import AuthSettings, Settings, SsoProviderSettings
-from . import service, users
+from . import keys, service, users
 from .errors import EmailNotVerified, LastAdmin, SignOnRefused, SsoProviderNotFound, TooManySignOns
 from .events import SignedOn
 from .models import SsoIdentity, User
@@ -76,7 +76,7 @@ def begin(
         ProviderUnavailable: If the provider does not answer.
         CacheUnavailable: If Valkey does not.
     """
-    decision = limiter.hit("sso", address, _PER_ADDRESS)
+    decision = limiter.hit("sso", network_of(address), _PER_ADDRESS)
     if not decision.allowed:
         raise TooManySignOns(decision.reset_after_s)
     state = secrets.token_urlsafe(32)
@@ -155,14 +155,24 @@ def _link(session: Session, provider: OidcProvider, identity: Identity) -> User:
         user = _make_account(session, provider, identity)
     elif user.project_id is not None:
         raise SignOnRefused("This email is a service account's, which nobody signs on to.")
-    elif user.password_hash is not None:
-        # Nobody has proven until now that the email was theirs: who registered with it may be somebody else.
-        user.password_hash = None
-        service.revoke_sessions(session, user.id)
+    elif not _is_proven(session, user):
+        _end_what_was_held(session, user)
     session.add(user)
     session.add(SsoIdentity(id=new_id("sso"), issuer=identity.issuer, subject=identity.subject, user_id=user.id))
     session.flush()
     return user
+
+
+def _is_proven(session: Session, user: User) -> bool:
+    """Tell whether a provider has vouched before that the account's email is its holder's."""
+    return session.exec(select(SsoIdentity.id).where(SsoIdentity.user_id == user.id)).first() is not None
+
+
+def _end_what_was_held(session: Session, user: User) -> None:
+    """End every credential of an account: who registered with the email, and made them, may be somebody else."""
+    user.password_hash = None
+    service.revoke_sessions(session, user.id)
+    keys.revoke_keys_of(session, user.id)
 
 
 def _make_account(session: Session, provider: OidcProvider, identity: Identity) -> User:

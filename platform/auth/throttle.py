@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..kernel.errors import AuthenticationFailed
-from ..kernel.limits import Decision, Limit, RateLimiter
+from ..kernel.limits import Decision, Limit, RateLimiter, network_of
 from ..kernel.security import hash_secret
 from ..kernel.settings import AuthSettings
 from .errors import TooManyAttempts
@@ -25,7 +25,7 @@ class LoginAttempt:
     address: str
 
     def __enter__(self) -> None:
-        _refuse(self.limiter.peek(_ADDRESS, self.address, self._per_address))
+        _refuse(self.limiter.peek(_ADDRESS, network_of(self.address), self._per_address))
         _refuse(self.limiter.peek(_ACCOUNT, self._account_key, self._per_account))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -33,7 +33,7 @@ class LoginAttempt:
             _refuse(self.limiter.peek(_ACCOUNT, self._account_key, self._per_account))
             self.limiter.clear(_ACCOUNT, self._account_key, self._per_account)
         elif isinstance(error, AuthenticationFailed):
-            _refuse(self.limiter.hit(_ADDRESS, self.address, self._per_address))
+            _refuse(self.limiter.hit(_ADDRESS, network_of(self.address), self._per_address))
             _refuse(self.limiter.hit(_ACCOUNT, self._account_key, self._per_account))
 
     @property

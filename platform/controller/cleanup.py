@@ -1,4 +1,4 @@
-"""Removes what nobody will read again: answered idempotency keys, delivered events, leases of dead clusters."""
+"""Removes what nobody will read again: answers to idempotency keys, delivered events, old leases, old logins."""
 
 from datetime import timedelta
 
@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy import delete
 from sqlmodel import Session, col
 
+from ..auth.retention import forget_ended
 from ..data import service as data
 from ..deployments import service as deployments
 from ..kernel.clock import Clock, utc_now
@@ -22,6 +23,8 @@ from .models import Lease
 log = structlog.get_logger("raymill.controller")
 
 KEPT = timedelta(hours=24)
+# Rows that one transaction deletes, and transactions of one cleaning; what is left waits for the next.
+_BATCH, _BATCHES = 1_000, 100
 
 
 def clean(resources: Resources, now: Clock = utc_now) -> None:
@@ -32,6 +35,17 @@ def clean(resources: Resources, now: Clock = utc_now) -> None:
         session.execute(delete(OutboxEvent).where(col(OutboxEvent.delivered_at) < before))
         # Of clusters that are gone; with the lease goes what else is kept for its cluster.
         session.execute(delete(Lease).where(col(Lease.expires_at) < before))
+
+
+def forget_logins(resources: Resources, now: Clock = utc_now, *, batch: int = _BATCH) -> None:
+    """Delete sessions and invitations that ended as long ago as the settings say."""
+    auth = resources.settings.auth
+    # A revoked session is told to the model servers for as long as its access token lives.
+    before = now() - timedelta(seconds=max(auth.keep_ended_s, 2 * auth.access_token_ttl_s))
+    for _ in range(_BATCHES):
+        with resources.database.session() as session:
+            if not forget_ended(session, before=before, at_most=batch):
+                return
 
 
 def collect_blobs(resources: Resources, now: Clock = utc_now) -> None:

@@ -2,10 +2,12 @@
 
 from ..compute.cluster import Cluster
 from ..deployments.publisher import sweep
+from ..deployments.reconcile import DedicatedApps
+from ..deployments.runtime import ServeAppRuntime
 from ..kernel.resources import Resources
 from ..train.reconcile import step as reconcile_jobs
 from ..train.runtime import RayJobRuntime
-from .cleanup import clean, collect_blobs, rewrap
+from .cleanup import clean, collect_blobs, forget_logins, rewrap
 from .leases import LeaseKeeper
 from .lost_jobs import LostJobs
 from .scheduler import Scheduler, Step
@@ -31,6 +33,7 @@ def global_steps(resources: Resources) -> list[Step]:
         Step("publications", GLOBAL, lambda: sweep(resources), every_s, longest_pause_s=every_s),
         Step("lost-jobs", GLOBAL, LostJobs(resources, prefix=_CLUSTER).step, every_s),
         Step("cleanup", GLOBAL, lambda: clean(resources), _HOUR_S),
+        Step("logins", GLOBAL, lambda: forget_logins(resources), _HOUR_S, limit_s=600.0),
         Step("blobs", GLOBAL, lambda: collect_blobs(resources), _HOUR_S, limit_s=600.0),
         Step("secrets", GLOBAL, lambda: rewrap(resources), _HOUR_S),
     ]
@@ -45,4 +48,6 @@ def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> Sch
     jobs = Step("training-jobs", lease, lambda: reconcile_jobs(resources, runtime), controller.sweep_s, limit_s=120.0)
     static_apps = StaticApps(resources, Cluster.connect(resources.settings), lease)
     apps = Step("static-apps", lease, static_apps.step, _APPS_S)
-    return Scheduler([*global_steps(resources), jobs, apps], keeper)
+    dedicated = DedicatedApps(resources, ServeAppRuntime(resources.settings))
+    own_apps = Step("dedicated-apps", lease, dedicated.step, controller.sweep_s, limit_s=60.0)
+    return Scheduler([*global_steps(resources), jobs, apps, own_apps], keeper)

@@ -7,16 +7,7 @@ from hashlib import sha256
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# An answer that is no page loads nothing and stands in no frame.
-_NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
-_FIXED = {
-    "Content-Security-Policy": _NO_PAGE,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-_TWO_YEARS = "max-age=63072000"
+from ..kernel.browsers import HTTPS_HEADERS, SECURITY_HEADERS
 
 
 class SecurityHeaders:
@@ -69,11 +60,8 @@ def _hashes(html: str, tag: str) -> str:
 
 
 def _complete(headers: MutableHeaders, *, is_https: bool) -> None:
-    for name, value in _FIXED.items():
+    for name, value in (HTTPS_HEADERS if is_https else SECURITY_HEADERS).items():
         headers.setdefault(name, value)
-    # Over plain HTTP anybody on the way could say it, so browsers do not listen (RFC 6797, section 7.2).
-    if is_https:
-        headers.setdefault("Strict-Transport-Security", _TWO_YEARS)
 
 
 __all__ = ["SecurityHeaders", "page_policy"]

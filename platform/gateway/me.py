@@ -8,8 +8,9 @@ from sqlmodel import Session
 
 from ..auth import service as accounts
 from ..auth.deps import CurrentAccount, CurrentPrincipal
+from ..auth.needs import Caller, open_to
 from ..auth.permissions import GlobalRole, Permission
-from ..auth.schemas import Principal, ProfileUpdate, UserRead
+from ..auth.schemas import ProfileUpdate, UserRead
 from ..kernel.deps import DbSession
 from ..kernel.pagination import PageQuery
 from ..projects import service as projects
@@ -52,10 +53,12 @@ def update_me(data: ProfileUpdate, account: CurrentAccount, session: DbSession) 
 
 
 @router.get("/whoami")
+@open_to(Caller.ACCOUNT)
 def whoami(principal: CurrentPrincipal, session: DbSession) -> WhoamiRead:
     """Say who the credential stands for and what it may do where."""
     own = projects.find_project(session, principal.project_id) if principal.project_id else None
     found = [own] if own else projects.list_projects(session, principal=principal, query=PageQuery(limit=200)).items
+    held = projects.permissions_by_project(session, principal, [project.id for project in found])
     return WhoamiRead(
         id=principal.id,
         kind=principal.kind,
@@ -64,13 +67,11 @@ def whoami(principal: CurrentPrincipal, session: DbSession) -> WhoamiRead:
         permissions=sorted(principal.platform_permissions),
         project_id=principal.project_id,
         endpoint=principal.endpoint,
-        projects=[_rights(session, principal, project.id, project.name) for project in found],
+        projects=[
+            RightsRead(project_id=project.id, project_name=project.name, permissions=sorted(held[project.id]))
+            for project in found
+        ],
     )
-
-
-def _rights(session: Session, principal: Principal, project_id: str, name: str) -> RightsRead:
-    held = projects.permissions_in(session, principal, project_id)
-    return RightsRead(project_id=project_id, project_name=name, permissions=sorted(held))
 
 
 def _with_teams(session: Session, account: UserRead) -> UserRead:

@@ -5,7 +5,6 @@ folder of the signing keys: a line ``<id> <key in base64>`` for each, the last o
 rotates the key; what an earlier one wrapped is wrapped again without touching the values.
 """
 
-import fcntl
 import os
 import secrets
 from base64 import b64decode, b64encode
@@ -16,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .errors import InternalError
+from .private_files import locked, write_whole
 
 _FILE = "master.keys"
 _NONCE = 12
@@ -94,8 +94,7 @@ def rotate_master_key(folder: Path) -> None:
 
 
 def _add(folder: Path, *, only_first: bool) -> None:
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         path = folder / _FILE
         if only_first and path.exists():
             return
@@ -103,10 +102,7 @@ def _add(folder: Path, *, only_first: bool) -> None:
         if held and not held.endswith("\n"):
             held += "\n"
         line = f"{secrets.token_hex(8)} {b64encode(AESGCM.generate_key(256)).decode()}\n"
-        draft = folder / f".{_FILE}.{secrets.token_hex(8)}"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(held + line)
-        draft.replace(path)
+        write_whole(path, held + line)
 
 
 def _encrypt(key: bytes, value: bytes, about: str) -> bytes:

@@ -7,12 +7,8 @@
 Whoever reads them notices within a second that they are others, so a rotation restarts nothing.
 """
 
-import fcntl
-import os
-import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -30,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .envelope import make_master_key
 from .errors import InternalError
+from .private_files import locked, write_whole
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +99,7 @@ def make_keys(folder: Path) -> None:
     What exists stays. Processes that start at once make one pair between them, and none of them sees half of it.
     """
     if not (folder / _PRIVATE).exists():
-        with _locked(folder):
+        with locked(folder):
             if not (folder / _PRIVATE).exists():
                 _write_pair(folder)
     make_master_key(folder)
@@ -114,9 +111,9 @@ def rotate_keys(folder: Path) -> str:
     Raises:
         InternalError: If there is no pair yet.
     """
-    with _locked(folder):
+    with locked(folder):
         old = _read_private(folder).public_key()
-        _write(folder / _PREVIOUS, _pem(old), mode=0o644)
+        write_whole(folder / _PREVIOUS, _pem(old), mode=0o644)
         return _write_pair(folder)
 
 
@@ -136,8 +133,8 @@ def key_id(key: Ed25519PublicKey) -> str:
 def _write_pair(folder: Path) -> str:
     key = Ed25519PrivateKey.generate()
     # The private part comes last: what it signs can be verified from the first moment.
-    _write(folder / _PUBLIC, _pem(key.public_key()), mode=0o644)
-    _write(folder / _PRIVATE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    write_whole(folder / _PUBLIC, _pem(key.public_key()), mode=0o644)
+    write_whole(folder / _PRIVATE, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return key_id(key.public_key())
 
 
@@ -178,18 +175,3 @@ def _look(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-    draft.replace(path)

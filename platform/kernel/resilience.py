@@ -5,7 +5,7 @@ Retries are tenacity's and breakers are pybreaker's; a breaker belongs to one se
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Literal, TypeVar
 
@@ -143,14 +143,26 @@ def _pauses(config: RetryConfig) -> Callable[[RetryCallState], float]:
 
 
 class _Failures(pybreaker.CircuitMemoryStorage):
-    """Counts only the failures of the last period."""
+    """Counts only the failures of the last period, by a clock that nobody sets."""
 
     def __init__(self, period_s: float, monotonic: Callable[[], float]) -> None:
         super().__init__(pybreaker.STATE_CLOSED)
         self._period_s = period_s
         self._monotonic = monotonic
         self._moments: list[float] = []
+        self._opened: float | None = None
         self._lock = Lock()
+
+    @property
+    def opened_at(self) -> datetime | None:
+        """When the circuit opened, told in the wall clock's time of now, which the breaker compares it with."""
+        if self._opened is None:
+            return None
+        return datetime.now(UTC) - timedelta(seconds=self._monotonic() - self._opened)
+
+    @opened_at.setter
+    def opened_at(self, _: datetime) -> None:
+        self._opened = self._monotonic()
 
     def increment_counter(self) -> None:
         now = self._monotonic()

@@ -1,7 +1,7 @@
 """One HTTP connection to a platform: credentials, request ids, retries, errors.
 
-A call is tried again when that cannot do harm: the method is idempotent or an Idempotency-Key goes with it, the
-connection was never made, or the platform refused it for its rate.
+A call is tried again when that cannot do harm: the method is idempotent, an Idempotency-Key goes with it, or whoever
+makes the call says that it is `repeatable`; the connection was never made; or the platform refused it for its rate.
 """
 
 import random
@@ -125,7 +125,7 @@ class Transport:
             path: Path below the platform's URL.
             once: Idempotency-Key; a POST that has one is tried again when its answer is lost.
             **parts: ``params``, ``json``, ``content`` (bytes or a file's path), ``headers``, and ``repeatable`` for
-                a POST that changes nothing.
+                a POST or PATCH that does no more when sent twice than when sent once.
 
         Raises:
             RaymillError: By the error's type; ``ConnectionLost`` when there is no answer.

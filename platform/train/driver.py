@@ -7,7 +7,6 @@ an API key of its own project that dies with the job.
 import logging
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,15 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from ..sdk import Client, ExternalServiceError, NotFound, RateLimited, RaymillError, Retries, TrainingJob
+from ..sdk import Client, ExternalServiceError, RateLimited, RaymillError, Retries, TrainingJob
 from ..sdk.train import connect
 from .checkpoint_writer import CheckpointWriter
-from .launcher import PATIENT
+from .patience import PATIENT, once_there
 from .schemas import ResourceRequirements, RestartPolicy
 from .trainers import Trainer, check_parameters, get_trainer
 from .trainers.task import TrainedModel, TrainingTask, say
-
-_START_PATIENCE_S = 60.0
 
 
 @cache
@@ -87,7 +84,7 @@ def run(job_id: str, folder: Path) -> None:
         RaymillError: If the platform refuses or does not answer.
     """
     client = platform()
-    job = _own_job(client, job_id)
+    job = once_there(partial(client.training_jobs.get, job_id))
     trainer = get_trainer(job.config["trainer"], job.config["framework"])
     parameters: Any = check_parameters(trainer, job.config["hyperparameters"])
     task = TrainingTask(
@@ -118,18 +115,6 @@ def main() -> int:
             say(f"{type(error).__name__}: {error}")
             return 1
     return 0
-
-
-def _own_job(client: Client, job_id: str) -> TrainingJob:
-    """Read the job; while the platform is coming up, another of its apps may answer that there is no such path."""
-    deadline = time.monotonic() + _START_PATIENCE_S
-    while True:
-        try:
-            return client.training_jobs.get(job_id)
-        except NotFound:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1.0)
 
 
 def _fetch_table(client: Client, dataset: dict[str, Any], folder: Path) -> pa.Table:

@@ -7,13 +7,13 @@ that is one gets the value, fetched by the job's own key, and the command takes 
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 
-from ..sdk import RaymillError, Retries
+from ..sdk import RaymillError
 from ..sdk.train import connect
+from .patience import PATIENT, once_there
 
 REFERENCE = "secret://"
-# A job may start before the platform is up again; together these pauses last about a minute.
-PATIENT = Retries(attempts=12, first_pause_s=0.3)
 
 
 def references(environment: Mapping[str, str]) -> dict[str, str]:
@@ -32,7 +32,7 @@ def main() -> None:
     try:
         with connect(retries=PATIENT) as client:
             for variable, name in references(environment).items():
-                environment[variable] = client.secrets.value(project_id, name)
+                environment[variable] = once_there(partial(client.secrets.value, project_id, name))
     except RaymillError as error:
         sys.exit(f"The job's secrets could not be fetched: {error}")
     # The command is a shell's, as it is when Ray runs it.

@@ -17,13 +17,14 @@ import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.serve.schema import ServeDeploySchema
 
+from guides import block, guide
 from raymill.kernel.settings import Settings
 from raymill.serve_apps import api, console, controller, inference
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "guides" / "kubernetes.md").read_text()
+GUIDE = guide("kubernetes")
 FOLDER = ROOT / "clusters" / "kuberay"
-CRDS = Path(os.environ.get("RAYMILL_KUBERAY_CRDS", ROOT.parent / "shared" / "kuberay"))
+SCHEMA = Path(__file__).parent / "rayservice-v1.yaml"
 SECRETS = {"raymill-config", "raymill-keys"}
 SYSTEM = "raymill_system"
 
@@ -150,9 +151,8 @@ def test_the_guide_makes_the_secrets_that_the_manifests_name() -> None:
 
 
 def test_the_guides_config_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
     path = tmp_path / "config.json"
-    path.write_text(block)
+    path.write_text(block("kubernetes", language="json"))
     for name in [name for name in os.environ if name.startswith("RAYMILL_")]:
         monkeypatch.delenv(name)
     settings = Settings(config_file=path)
@@ -230,12 +230,12 @@ def test_kubernetes_knows_every_pod(group: str) -> None:
 
 
 def test_the_operator_knows_the_service() -> None:
-    path = CRDS / "ray.io_rayservices.yaml"
-    if not path.exists():
-        pytest.skip(f"KubeRay's CRDs are not there: put them into {CRDS} or name their folder in RAYMILL_KUBERAY_CRDS")
-    definition = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
-    (version,) = [one for one in definition["spec"]["versions"] if one["name"] == "v1"]
-    jsonschema.validate(SERVICE, _strict(version["schema"]["openAPIV3Schema"]))
+    schema = _strict(yaml.load(SCHEMA.read_text(), Loader=yaml.CSafeLoader))
+    jsonschema.validate(SERVICE, schema)
+    unknown = deepcopy(SERVICE)
+    unknown["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParam"] = {}
+    with pytest.raises(jsonschema.ValidationError, match="rayStartParam"):
+        jsonschema.validate(unknown, schema)
 
 
 def _strict(schema: Any) -> Any:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TypeVar
 import httpx
 import psutil
 
+import timing
 from raymill.compute.haproxy.install import install_wrapper
 from raymill.compute.serve_environment import serve_environment, serve_http_options
 from raymill.kernel.settings import HttpSettings, RaySettings, Settings
@@ -58,19 +58,17 @@ def replica_is_up(settings: Settings, app: str) -> bool:
 
 
 def until(probe: Callable[[], T], deadline_s: float = 10.0) -> T:
-    """Return the first true result of the probe; its network errors count as false until the deadline."""
-    deadline = time.monotonic() + deadline_s
-    while True:
+    """Return the first true result of the probe; its network errors count as false."""
+
+    def quiet() -> T | None:
         try:
-            result = probe()
+            return probe()
         except httpx.TransportError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            if result or time.monotonic() > deadline:
-                assert result, f"not true within {deadline_s} s"
-                return result
-        time.sleep(0.05)
+            return None
+
+    found = timing.until(quiet, within_s=deadline_s)
+    assert found is not None
+    return found
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The embedded databases, each for real, as root and as an ordinary user."""
 
+import json
 import os
 import shutil
 import socket
@@ -29,11 +30,13 @@ from raymill.compute.embedded.postgres import EmbeddedPostgres
 from raymill.compute.embedded.valkey import EmbeddedValkey
 
 postgres, valkey = EmbeddedPostgres(Path(sys.argv[1]) / "pg"), EmbeddedValkey(Path(sys.argv[1]) / "vk")
-with psycopg.connect(postgres.start()) as connection:
+postgres.start()
+with psycopg.connect(postgres.admin_url) as connection:
     connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
 redis.Redis.from_url(valkey.start()).set("kept", "7")
 postgres.stop(), valkey.stop()
-with psycopg.connect(postgres.start()) as connection:
+postgres.start()
+with psycopg.connect(postgres.admin_url) as connection:
     print(connection.execute("SELECT number FROM kept").fetchone()[0])
 print(redis.Redis.from_url(valkey.start()).get("kept").decode(), postgres.find_process().username())
 postgres.stop(), valkey.stop()
@@ -56,13 +59,30 @@ def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 
 
 def test_postgres_keeps_data_and_has_pgvector(postgres: EmbeddedPostgres) -> None:
-    with psycopg.connect(postgres.start()) as connection:
+    postgres.start()
+    with psycopg.connect(postgres.admin_url) as connection:
         connection.execute("CREATE EXTENSION vector")
         connection.execute("CREATE TABLE place AS SELECT '[1,2]'::vector AS at")
     postgres.stop()
     assert postgres.find_process() is None
-    with psycopg.connect(postgres.start()) as connection:
+    postgres.start()
+    with psycopg.connect(postgres.admin_url) as connection:
         assert connection.execute("SELECT at <-> '[1,3]'::vector FROM place").fetchone() == (1.0,)
+
+
+def test_the_application_owns_nothing(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.start()) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("CREATE TABLE mine (id text)")
+
+
+def test_a_server_of_one_role_gets_the_second(postgres: EmbeddedPostgres) -> None:
+    first = postgres.start()
+    path = postgres.folder / "server.json"
+    state = processes.read_state(path)
+    del state["app_password"]
+    path.write_text(json.dumps(state))
+    psycopg.connect(postgres.start()).close()
+    assert postgres.url != first
 
 
 def test_valkey_keeps_data(valkey: EmbeddedValkey) -> None:

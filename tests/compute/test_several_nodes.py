@@ -16,7 +16,7 @@ from foreign_cluster import ROOT, ForeignCluster, foreign_cluster, guide_block
 from light_load import light_load
 from raymill.compute.preflight import COSTS
 from raymill.sdk import Client
-from whole_platform import until
+from timing import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

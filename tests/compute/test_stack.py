@@ -157,6 +157,7 @@ def test_config_json_is_private_and_complete(platform: Platform) -> None:
     assert path.stat().st_mode & 0o077 == 0
     read = Settings(home=platform.stack.settings.home)
     assert read.database.url.get_secret_value() == platform.stack.postgres.url
+    assert read.database.admin_url is None
     assert read.redis.url.get_secret_value() == platform.stack.valkey.url
     assert read.ray.dashboard_port == platform.stack.settings.ray.dashboard_port
 
@@ -218,12 +219,14 @@ def test_an_existing_cluster_is_joined_and_left(platform: Platform, tmp_path: Pa
 
 
 @pytest.mark.ray
-def test_up_after_the_gcs_was_killed_revives_the_same_cluster(platform: Platform) -> None:
+@pytest.mark.parametrize("part", ["head", "gcs_server"])
+def test_up_after_a_part_of_the_head_was_killed_revives_the_same_cluster(platform: Platform, part: str) -> None:
     stack = platform.stack
     head, leftovers, before = stack.ray.find_process(), stack.ray.find_processes(), facts(stack)
-    [gcs] = [one for one in leftovers if one.name() == "gcs_server"]
-    gcs.kill()
-    # Ray ends the rest of the head by itself.
+    assert head
+    [victim] = [head] if part == "head" else [one for one in leftovers if one.name() == part]
+    victim.kill()
+    # Without its GCS Ray ends the rest of the head by itself.
     assert not processes.wait_ended([head], timeout_s=15)
     begun = time.monotonic()
     stack.up(lambda settings: None)

@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
+from timing import until
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
 from training import SteeredRuntime, make_table, start_job
@@ -81,11 +83,8 @@ def statuses(tenant: Tenant) -> list[str]:
     return [job["status"] for job in tenant.get("/training-jobs").json()["items"]]
 
 
-def wait_until_ended(tenant: Tenant, deadline_s: float = 15.0) -> None:
-    deadline = time.monotonic() + deadline_s
-    while set(statuses(tenant)) != {"failed"}:
-        assert time.monotonic() < deadline, statuses(tenant)
-        time.sleep(0.05)
+def wait_until_ended(tenant: Tenant) -> None:
+    until(lambda: set(statuses(tenant)) == {"failed"}, within_s=15, what="all jobs have failed", every_s=0.05)
 
 
 def test_of_two_controllers_each_job_starts_once(

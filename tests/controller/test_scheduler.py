@@ -1,7 +1,6 @@
 """The loops of the controller, on a real database."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +14,7 @@ from raymill.kernel.db import Database
 from raymill.kernel.resources import Resources
 from raymill.kernel.settings import DatabaseSettings
 from raymill.serving import channel
+from timing import until
 
 pytestmark = pytest.mark.integration
 
@@ -30,13 +30,6 @@ class Counter:
         self.runs += 1
         if self.runs <= self._failures:
             raise RuntimeError("on purpose")
-
-
-def until(probe: Callable[[], object], deadline_s: float = 5.0) -> None:
-    deadline = time.monotonic() + deadline_s
-    while not probe():
-        assert time.monotonic() < deadline, "not within the deadline"
-        time.sleep(0.005)
 
 
 Make = Callable[..., Scheduler]

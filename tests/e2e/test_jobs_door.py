@@ -1,7 +1,6 @@
 """Python programs as jobs: by Ray's own client through the jobs door, and by an operator's `ray job submit`."""
 
 import asyncio
-import re
 import secrets
 import subprocess
 import sys
@@ -12,8 +11,10 @@ import httpx
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from guides import blocks
 from raymill.sdk import Client
-from whole_platform import Platform, until
+from timing import until
+from whole_platform import Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -31,7 +32,7 @@ with train.run("inside", experiment="door", params={"word": WORD}) as run:
 hidden = [name for name, value in os.environ.items() if name.startswith("RAYMILL_") and value]
 print(WORD, NUMBER, os.environ["LEVEL"], sorted(hidden), flush=True)
 """
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "submit-python.md"
+GUIDE = "submit-python"
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +131,10 @@ def rays_jobs(platform: Platform) -> str:
 
 
 def test_the_commands_of_the_guide_work(platform: Platform, project: SimpleNamespace, tmp_path: Path) -> None:
-    [_, recording] = blocks("python")
+    [_, recording] = blocks(GUIDE, "python")
     (tmp_path / "my-program").mkdir()
     (tmp_path / "my-program" / "main.py").write_text(recording)
-    shells = [shell(platform, filled(block, platform, project.key), tmp_path) for block in blocks("bash")]
+    shells = [shell(platform, filled(block, platform, project.key), tmp_path) for block in blocks(GUIDE)]
     assert len(shells) == 2
     for started in shells:
         written, _ = started.communicate(timeout=120)
@@ -143,11 +144,6 @@ def test_the_commands_of_the_guide_work(platform: Platform, project: SimpleNames
     assert {run.source["kind"] for run in runs} == {"training_job", "key"}
     for run in runs:
         assert (run.status, run.parameters, run.metrics["loss"]) == ("completed", {"lr": 0.01}, pytest.approx(0.1))
-
-
-def blocks(language: str) -> list[str]:
-    """Return the guide's blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 
 def filled(block: str, platform: Platform, key: str) -> str:

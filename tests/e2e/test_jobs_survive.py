@@ -20,7 +20,8 @@ from raymill.compute.embedded.ray_head import EmbeddedRay
 from raymill.compute.jobs import RayJobs
 from raymill.kernel.settings import Settings
 from raymill.sdk import TrainingJob
-from whole_platform import Platform, Tenant, until
+from timing import until
+from whole_platform import Platform, Tenant
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -92,6 +93,15 @@ def test_a_killed_driver_fails_its_job_at_once(
     assert seconds < 10
 
 
+def test_logs_grow_while_a_job_runs(tenant: Tenant, start: Callable[..., TrainingJob]) -> None:
+    jobs, job = tenant.client.training_jobs, start()
+    first = until(lambda: jobs.logs(job.id), within_s=60, what="the first log lines")
+    until(lambda: len(jobs.logs(job.id)) > len(first), within_s=30, what="more log lines")
+    jobs.cancel(job.id)
+    assert jobs.wait(job.id, timeout_s=60).status == "cancelled"
+    assert jobs.logs(job.id).startswith(first)
+
+
 def test_a_killed_controller_starts_each_job_of_its_queue_once(
     platform: Platform, tenant: Tenant, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
@@ -158,6 +168,9 @@ def test_jobs_outlive_a_worker_and_their_cluster_by_their_own_policy(
     assert replaced < 45
 
     assert jobs.get(fails.id).status == "running"
+    done = next(jobs.list(project_id=tenant.project_id, status="completed"))
+    log_of_done = jobs.logs(done.id)
+    assert log_of_done
     drivers = [driver_of(job) for job in (fails, resumes)]
     for process in [*EmbeddedRay(settings).find_processes(), *(one for one in drivers if one)]:
         # One that is found dead already died of the death of another.
@@ -168,6 +181,7 @@ def test_jobs_outlive_a_worker_and_their_cluster_by_their_own_policy(
     up = time.monotonic() - killed
     answer = tenant.client.endpoints.predict(tenant.deployment.endpoint, digits.held_out[:1])
     assert len(answer.predictions) == 1
+    assert jobs.logs(done.id) == log_of_done
     lost = jobs.wait(fails.id, timeout_s=60, poll_s=0.1)
     judged = time.monotonic() - killed
     until(lambda: len(resumed()) == 2, within_s=90, what="the job goes on from its checkpoint")
@@ -186,5 +200,8 @@ def test_jobs_outlive_a_worker_and_their_cluster_by_their_own_policy(
     told = {int(epoch) for epoch in re.findall(rf"epoch (\d+)/{EPOCHS} ", log)}
     assert told == set(range(1, EPOCHS + 1))
     assert 1 <= resumed()[0] <= resumed()[1] < EPOCHS
+    rows = dict(re.findall(r"worker (\d): (\d+) rows", log))
+    assert set(rows) == {"0", "1"}
+    assert sum(map(int, rows.values())) == len(digits.train)
     with Cluster.connect(settings) as cluster:
         assert cluster.cluster_id() != former

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from raymill.sdk import Client
-from whole_platform import Platform, Tenant, until
+from timing import until
+from whole_platform import Platform, Tenant
 
 pytestmark = pytest.mark.e2e
 

@@ -10,17 +10,9 @@ from raymill.kernel.errors import AuthenticationFailed, InternalError
 from raymill.kernel.keyfiles import Watched, make_keys, rotate_keys
 from raymill.kernel.security import TokenSigner, load_signer, load_verifier
 from raymill.kernel.settings import AuthSettings
+from timing import Clock
 
 SETTINGS = AuthSettings()
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def token_of(signer: TokenSigner) -> str:
@@ -60,13 +52,14 @@ def test_a_document_of_an_unknown_key_makes_the_verifier_look(folder: Path) -> N
 
 
 def test_two_rotations_end_what_a_stolen_key_signed(folder: Path) -> None:
-    stolen = token_of(load_signer(folder, SETTINGS))
+    stolen, running = token_of(load_signer(folder, SETTINGS)), load_verifier(folder, SETTINGS)
+    assert running.claims(stolen).user_id == "usr_1"
     rotate_keys(folder)
     rotate_keys(folder)
-    verifier = load_verifier(folder, SETTINGS)
-    with pytest.raises(AuthenticationFailed):
-        verifier.claims(stolen)
-    assert len(verifier.jwks()["keys"]) == 2
+    for verifier in (load_verifier(folder, SETTINGS), running):
+        assert len(verifier.jwks()["keys"]) == 2
+        with pytest.raises(AuthenticationFailed):
+            verifier.claims(stolen)
 
 
 def test_a_rotation_keeps_the_private_key_private_and_needs_a_pair(folder: Path, tmp_path: Path) -> None:

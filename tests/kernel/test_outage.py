@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -13,6 +13,7 @@ from sqlalchemy import text
 from raymill.compute.embedded.postgres import EmbeddedPostgres
 from raymill.kernel.db import Database, DatabaseUnavailable
 from raymill.kernel.settings import DatabaseSettings
+from timing import seconds_until, until
 
 pytestmark = pytest.mark.integration
 
@@ -54,14 +55,6 @@ def send(server: EmbeddedPostgres, number: signal.Signals) -> None:
             continue
 
 
-def until(probe: Callable[[], object], within_s: float = 5.0) -> float:
-    started = time.monotonic()
-    while not probe():
-        assert time.monotonic() - started < within_s, "not within the deadline"
-        time.sleep(0.01)
-    return time.monotonic() - started
-
-
 def seconds_to_refuse(database: Database) -> float:
     started = time.monotonic()
     assert not answers(database)
@@ -76,7 +69,7 @@ def test_nobody_waits_for_a_server_that_hangs(server: EmbeddedPostgres, database
         at_once = seconds_to_refuse(database)
     finally:
         send(server, signal.SIGCONT)
-    back = until(lambda: answers(database))
+    back = seconds_until(lambda: answers(database))
     assert max(waits) < 2.0
     assert at_once < 0.1
     assert back < 1.5
@@ -107,7 +100,7 @@ def test_a_server_that_was_restarted_is_used_again(server: EmbeddedPostgres, dat
         assert seconds_to_refuse(database) < 0.5
     finally:
         server.start()
-    assert until(lambda: answers(database)) < 1.5
+    assert seconds_until(lambda: answers(database)) < 1.5
 
 
 def test_a_slow_statement_is_no_outage(database: Database) -> None:

@@ -1,7 +1,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from secrets import token_hex
@@ -17,6 +16,7 @@ from raymill.kernel.migrate import alembic_config
 from raymill.kernel.schema import ensure_schema, is_current, newest_version
 from raymill.kernel.settings import DatabaseSettings, Settings
 from servers import free_ports
+from timing import until
 
 # Listens where nobody did, and passes every byte to the real server.
 FORWARDER = """
@@ -74,10 +74,7 @@ def test_a_database_that_comes_later_gets_its_schema(empty: Settings) -> None:
     assert not is_current(empty)
     forwarder = subprocess.Popen([sys.executable, "-c", FORWARDER, str(port), str(real.port)])
     try:
-        deadline = time.monotonic() + 20
-        while not is_current(empty):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: is_current(empty), within_s=20, every_s=0.1)
         for thread in threading.enumerate():
             if thread.name == "schema":
                 thread.join(10)

@@ -3,16 +3,7 @@
 import threading
 
 from raymill.train.checkpoint_writer import CheckpointWriter
-
-
-class Clock:
-    """Seconds, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from timing import Clock
 
 
 def wait_until_idle() -> None:

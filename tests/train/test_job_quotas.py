@@ -4,12 +4,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
-from sqlmodel import col
 from training import SteeredRuntime, run, start_job, training_body
 
-from factories import Tenant
-from raymill.auth.models import User
+from factories import Tenant, make_admin
 from raymill.controller.cleanup import collect_blobs
 from raymill.kernel.clock import utc_now
 from raymill.kernel.resources import Resources
@@ -19,10 +16,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def one_job(resources: Resources, alice: Tenant, bob: Tenant) -> None:
+def one_job(alice: Tenant, bob: Tenant) -> None:
     """Let alice's project have one job at a time."""
-    with resources.session() as session:
-        session.execute(update(User).where(col(User.id) == bob.user_id).values(role="admin"))
+    make_admin(bob)
     limits = {"concurrent_jobs": 1, "cpus": 2, "gpus": 0}
     assert bob.put(f"/projects/{alice.project_id}/quotas", json=limits).status_code == 200
 

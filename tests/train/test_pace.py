@@ -1,16 +1,7 @@
 """When the log of a running job is looked at, on a clock that the test moves."""
 
 from raymill.train.pace import LogPace
-
-
-class Clock:
-    """Seconds, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from timing import Clock
 
 
 def looks(lengths: list[int], *, seconds: int) -> list[int]:

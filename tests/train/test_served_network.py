@@ -64,7 +64,8 @@ class Served:
         return json.loads(json.dumps(rows, default=lambda value: value.isoformat()))  # type: ignore[no-any-return]
 
     def predict(self, rows: list[Any]) -> Any:
-        return json.loads(predict(self.target, self.model, orjson.dumps({"instances": rows}), None).body)["predictions"]
+        question = predict(self.target, orjson.dumps({"instances": rows}), {})
+        return json.loads(question.answer(self.model.run(question.outputs, question.feeds)).body)["predictions"]
 
 
 @pytest.fixture(scope="module")

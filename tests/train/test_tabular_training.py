@@ -1,15 +1,23 @@
 """Both tabular trainers, really trained on a small mixed table in this process."""
 
 import importlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
 import pytest
 import ray
 from tables import mixed_rows, with_targets
 
+from raymill.serving.formats import POOL_FORMATS, loader_of
+from raymill.serving.instances import predict
+from raymill.serving.protocol import Target
+from raymill.serving.table import Signature
+from raymill.serving.tensors import Interface
 from raymill.train.schemas import ResourceRequirements
 from raymill.train.trainers import check_parameters, get_trainer
 from raymill.train.trainers.task import Checkpoints, NoCheckpoints, TrainedModel, TrainingTask
@@ -61,6 +69,23 @@ def train(
     return getattr(importlib.import_module(module), function)(task), epochs
 
 
+def served_answers(trained: TrainedModel, format_name: str) -> Any:
+    """Return what a model server answers to all raw rows with the file of this format."""
+    path = next(file.path for file in trained.files if file.path.suffix == f".{format_name}")
+    signature = Signature.model_validate(trained.signature)
+    model = loader_of(format_name)(path, signature)
+    raw = TABLE.drop_columns(["kind", "price"]).to_pylist()
+    rows = json.loads(json.dumps(raw, default=lambda value: value.isoformat()))
+    question = predict(Target("t", "1", Interface(signature)), orjson.dumps({"instances": rows}), {})
+    return model.run(question.outputs, question.feeds)[0]
+
+
+def check_both_forms_agree(trained: TrainedModel) -> None:
+    onnx, safetensors = (served_answers(trained, name) for name in POOL_FORMATS)
+    assert onnx.shape == safetensors.shape
+    assert np.abs(onnx - safetensors).max() <= 1e-5 * np.abs(onnx).max()
+
+
 @pytest.mark.usefixtures("_cluster")
 def test_classes_are_learned_from_a_mixed_table(tmp_path: Path) -> None:
     trained, epochs = train("tabular-classifier", tmp_path, target="kind")
@@ -69,6 +94,7 @@ def test_classes_are_learned_from_a_mixed_table(tmp_path: Path) -> None:
     assert set(trained.signature["ignored"]) == {"kind", "key"}
     assert {file.path.name for file in trained.files} == {"model.onnx", "model.safetensors", "config.json"}
     assert epochs == list(range(1, 41))
+    check_both_forms_agree(trained)
 
 
 @pytest.mark.usefixtures("_cluster")
@@ -79,6 +105,7 @@ def test_numbers_are_learned_in_their_own_unit(tmp_path: Path) -> None:
     assert 10 < trained.metrics["mae"] <= trained.metrics["rmse"] < 15_000
     assert trained.signature["outputs"] == [{"name": "prediction", "datatype": "FP32", "shape": [-1]}]
     assert trained.signature["labels"] is None
+    check_both_forms_agree(trained)
 
 
 @pytest.mark.usefixtures("_cluster")
