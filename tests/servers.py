@@ -17,7 +17,8 @@ def start_databases(folder: Path) -> tuple[str, str, Callable[[], None]]:
     """Start both servers below `folder` without fsync.
 
     Returns:
-        The database URL, the Redis URL, and a function that stops both and deletes their data.
+        The database URL of the role that owns everything, the Redis URL, and a function that stops both servers and
+        deletes their data.
     """
     postgres = EmbeddedPostgres(folder / "postgres", durable=False)
     valkey = EmbeddedValkey(folder / "valkey", durable=False)
@@ -28,11 +29,11 @@ def start_databases(folder: Path) -> tuple[str, str, Callable[[], None]]:
 
     try:
         with ThreadPoolExecutor() as pool:
-            database_url, redis_url = pool.map(lambda server: server.start(), (postgres, valkey))
+            _, redis_url = pool.map(lambda server: server.start(), (postgres, valkey))
     except BaseException:
         stop()
         raise
-    return database_url, redis_url, stop
+    return postgres.admin_url, redis_url, stop
 
 
 def platform_environment(home: Path) -> dict[str, str]:

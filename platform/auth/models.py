@@ -1,9 +1,9 @@
-"""Tables of accounts, invitations, sessions, refresh tokens and API keys."""
+"""Tables of accounts, invitations, sessions, refresh tokens, API keys and the audit log."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field
 
 from ..kernel.db import Table, document, moment, optional_moment
@@ -85,3 +85,35 @@ class ApiKey(Table, table=True):
     expires_at: datetime | None = optional_moment()
     revoked_at: datetime | None = optional_moment()
     last_used_at: datetime | None = optional_moment()
+
+
+class AuditEntry(Table, table=True):
+    """What somebody did or was refused; no foreign keys, so that the log outlives what it tells of."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index(None, "project_id", "id"),
+        Index(None, "actor_id", "id"),
+        Index(None, "object_id", "id"),
+        Index(None, "request_id"),
+    )
+
+    outcome: str
+    action: str | None = None
+    change: str | None = None
+    actor_id: str
+    actor_name: str | None = None
+    credential: str | None = None
+    credential_id: str | None = None
+    address: str | None = None
+    request_id: str | None = None
+    object_type: str | None = None
+    object_id: str | None = None
+    object_name: str | None = None
+    project_id: str | None = None
+    project_name: str | None = None
+    before: dict[str, Any] | None = document(default=None, nullable=True)
+    after: dict[str, Any] | None = document(default=None, nullable=True)
+    status: int | None = None
+    message: str | None = None
+    repeats: int = 1

@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, JsonValue, StringConstraints
 
+from ..kernel.bodies import Moment, Whole
 from .permissions import GLOBAL_ROLES, GlobalRole, Permission
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -202,7 +204,7 @@ class ApiKeyCreate(BaseModel):
     permissions: list[Permission | Literal["*"]] = Field(min_length=1)
     endpoint: str | None = Field(None, max_length=100, description="The only endpoint that the key may call")
     service_account_id: str | None = Field(None, description="The service account that the key stands for")
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class KeyRotation(BaseModel):
@@ -210,7 +212,7 @@ class KeyRotation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap_s: int = Field(0, ge=0, le=30 * 86400)
+    overlap_s: Whole = Field(0, ge=0, le=30 * 86400)
 
 
 class ApiKeyRead(BaseModel):
@@ -235,3 +237,42 @@ class ApiKeyCreated(ApiKeyRead):
     """A key with its secret, shown this once."""
 
     key: str
+
+
+class AuditOutcome(StrEnum):
+    """Whether it was done."""
+
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class AuditRead(BaseModel):
+    """What somebody did or was refused: who, by which credential, from where, to what.
+
+    ``before`` and ``after`` hold the fields that changed, without secrets; names are those of that time. One row with
+    ``repeats`` stands for the refusals of an address that were too many to have rows of their own.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    created_at: datetime
+    outcome: AuditOutcome
+    action: str | None
+    change: Literal["created", "changed", "deleted"] | None
+    actor_id: str
+    actor_name: str | None
+    credential: Literal["session", "key", "job"] | None
+    credential_id: str | None
+    address: str | None
+    request_id: str | None
+    object_type: str | None
+    object_id: str | None
+    object_name: str | None
+    project_id: str | None
+    project_name: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    status: int | None
+    message: str | None
+    repeats: int

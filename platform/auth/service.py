@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from ..kernel.acting import Subject, about, identify
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
 from ..kernel.errors import AuthenticationFailed
@@ -13,8 +14,9 @@ from ..kernel.events import record
 from ..kernel.ids import new_id
 from ..kernel.security import TokenSigner, hash_password, hash_secret, new_secret, password_matches
 from ..kernel.settings import AuthSettings
+from .audit import record_reuse
 from .errors import EmailTaken, InvalidCredentials, SessionEnded
-from .events import RefreshTokenReused, SessionRevoked
+from .events import AccountChanged, RefreshTokenReused, SessionRevoked
 from .models import AuthSession, RefreshToken, User
 from .passwords import check_password
 from .permissions import GlobalRole
@@ -60,6 +62,8 @@ def make_account(
     )
     with unless_refused(session, EmailTaken(f"The email {user.email} already has an account; log in instead.")):
         session.add(user)
+    if role is GlobalRole.ADMIN:
+        record(session, AccountChanged(user_id=user.id))
     return user
 
 
@@ -108,6 +112,8 @@ def login(
         InvalidCredentials: If either is wrong or the account is disabled, in the same time.
     """
     user = find_user(session, credentials.email)
+    if user is not None:
+        about(Subject("user_account", user.id, user.email))
     matches = password_matches(user.password_hash if user else None, credentials.password)
     if user is None or not matches or user.disabled_at is not None:
         raise InvalidCredentials
@@ -170,8 +176,10 @@ def rotate(session: Session, *, token: str, signer: TokenSigner, settings: AuthS
     login_session = session.get_one(AuthSession, row.session_id)
     if login_session.revoked_at is not None:
         raise SessionEnded
+    identify(login_session.user_id, credential="session", credential_id=login_session.id)
     if row.used_at is not None:
         revoke_session(session, login_session.id)
+        record_reuse(session, session_id=login_session.id, user_id=login_session.user_id)
         record(session, RefreshTokenReused(session_id=login_session.id, user_id=login_session.user_id))
         return None
     row.used_at = now
@@ -229,6 +237,7 @@ def open_session(session: Session, *, user: User, signer: TokenSigner, settings:
     """Log an account in whose holder has proven who they are."""
     user.last_login_at = utc_now()
     login_session = AuthSession(id=new_id("ses"), user_id=user.id)
+    identify(user.id, credential="session", credential_id=login_session.id)
     session.add(user)
     session.add(login_session)
     session.flush()

@@ -33,9 +33,10 @@ COMMANDS = {
     "deploy": Entry("deployments", "deploy", "Serve a model, or another version of it."),
     "deployments": Entry("deployments", "app", "Look at deployments."),
     "demo": Entry("demo", "demo", "Take a real dataset to a served model, and show each step."),
+    "audit": Entry("audit", "audit", "Show who did what, and who was refused, newest first."),
     "env": Entry("environment", "env", "Print what Ray's own tools need to reach the cluster."),
     "keys": Entry("keys", "app", "The platform's signing keys."),
-    "admin": Entry("admin", "app", "The administrator's account."),
+    "admin": Entry("admin", "app", "The administrator's account, and the database."),
 }
 
 

@@ -19,6 +19,7 @@ from .serve_environment import serve_environment
 HA_PROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 WITHIN_S = 60.0
 _POLL_S = 0.2
+_STOPPED_WITHIN_S = 5.0
 _CONFIG = "config.json"
 _SHARED_PATH = "two clusters on one machine take each other's HAProxy for their own"
 _PORT = "Ray Serve uses its own default port, whatever RAYMILL_HTTP__… says"
@@ -80,14 +81,19 @@ class Lack:
     cost: str
 
 
-def lacks(settings: Settings, cluster: Cluster) -> list[Lack]:
+def lacks(settings: Settings, cluster: Cluster, *, within_s: float = WITHIN_S) -> list[Lack]:
     """Return what the environment of the cluster's head lacks, the gravest first.
+
+    Args:
+        settings: Say which cluster it is, and what it should have.
+        cluster: The cluster.
+        within_s: Seconds that the head may take to answer.
 
     Raises:
         ClusterUnreachable: If the cluster does not answer.
         HeadNotAsked: If the head cannot be asked.
     """
-    seen = _ask(cluster, [*COSTS, *COSTS_OF_NODES])
+    seen = _ask(cluster, [*COSTS, *COSTS_OF_NODES], within_s)
     in_file = _IN_FILE if _CONFIG in seen else frozenset()
     wanted = _IN_FILE | serve_environment(settings).keys()
     costs = {name: cost for name, cost in COSTS.items() if name in wanted}
@@ -114,20 +120,34 @@ def _asks_for_token(settings: Settings) -> bool:
         return stranger.send("GET", "/api/jobs/").status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
 
-def _ask(cluster: Cluster, names: list[str]) -> dict[str, str]:
+def _ask(cluster: Cluster, names: list[str], within_s: float) -> dict[str, str]:
     """Return which variables the head sees; the values of Ray's own with them."""
     job = f"raymill-preflight-{uuid4().hex[:8]}"
     cluster.call("POST", "/api/jobs/", json={"submission_id": job, "entrypoint": script(names)})
-    deadline = time.monotonic() + WITHIN_S
+    try:
+        return variables_in(_printed_by(cluster, job, within_s))
+    finally:
+        _forget(cluster, job)
+
+
+def _printed_by(cluster: Cluster, job: str, within_s: float) -> str:
+    deadline = time.monotonic() + within_s
     while (row := cluster.call("GET", f"/api/jobs/{job}"))["status"] in UNFINISHED:
         if time.monotonic() > deadline:
-            raise HeadNotAsked(f"The Ray job {job} on the head is still {row['status']} after {WITHIN_S:.0f} s.")
+            raise HeadNotAsked(f"The Ray job {job} on the head is still {row['status']} after {within_s:.0f} s.")
         time.sleep(_POLL_S)
     if row["status"] != "SUCCEEDED":
         raise HeadNotAsked(f"The Ray job {job} on the head is {row['status']}: {row['message']}")
     printed: str = cluster.call("GET", f"/api/jobs/{job}/logs")["logs"]
-    cluster.send("DELETE", f"/api/jobs/{job}")
-    return variables_in(printed)
+    return printed
+
+
+def _forget(cluster: Cluster, job: str) -> None:
+    """Leave nothing of the job behind; Ray deletes what has ended, which one that is stopped does within seconds."""
+    cluster.stop_job(job)
+    deadline = time.monotonic() + _STOPPED_WITHIN_S
+    while cluster.send("DELETE", f"/api/jobs/{job}").is_error and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
 
 
 def variables_in(printed: str) -> dict[str, str]:

@@ -14,6 +14,14 @@ class RequestMetrics:
             "raymill_api_request_seconds", "Seconds to answer", ("method", "route"), registry=self._registry
         )
 
+        self._lost = Counter(
+            "raymill_api_refusals_not_audited", "Refusals that the audit log lacks", registry=self._registry
+        )
+
+    def lose_refusals(self, count: int) -> None:
+        """Count refusals that could not be written into the audit log."""
+        self._lost.inc(count)
+
     def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; ``route`` is the template, so that ids make no labels."""
         self._requests.labels(method, route, str(status)).inc()

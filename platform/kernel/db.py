@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from sqlalchemy.exc import TimeoutError as SqlTimeoutError
 from sqlmodel import Field, Session, SQLModel
 
+from .acting import declare_changes
 from .clock import utc_now
 from .errors import Conflict, DiskFull, ExternalServiceError, ValidationFailed
 from .outage import DatabaseUnavailable, OutageWatch
@@ -72,8 +73,12 @@ class Table(SQLModel):
 class Database:
     """The engine of one process and the sessions made from it."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(self, settings: DatabaseSettings, *, app: str = "raymill") -> None:
         """Prepare the engine; no connection is made yet.
+
+        Args:
+            settings: Where the database is.
+            app: What the audit log names as the author of what no request asked for.
 
         Raises:
             ExternalServiceError: If no URL is configured.
@@ -87,8 +92,9 @@ class Database:
             pool_pre_ping=True,
             pool_timeout=5,
             hide_parameters=True,  # they hold password and token hashes, and errors are logged
-            connect_args=_KEEPALIVE,
+            connect_args={**_KEEPALIVE, "application_name": app},
         )
+        declare_changes(self.engine)
         self._watch = OutageWatch(self.engine, connect_s=settings.connect_timeout_s, patience_s=settings.silence_s)
 
     @contextmanager

@@ -2,37 +2,73 @@
 
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import ProgrammingError
 
+from . import audit_triggers
 from .db import Database
 from .errors import InternalError
-from .settings import Settings
+from .settings import DatabaseSettings, Settings
+
+log = structlog.get_logger("raymill.kernel")
 
 _SCRIPTS = Path(__file__).parents[1] / "migrations"
 # Any constant will do: PostgreSQL's advisory locks are numbers, and two migrators must choose the same.
 _LOCK = 0x7261796D
 
 
+class NotTheOwner(InternalError):
+    """Raised when migrations are due and the role that would run them owns no tables."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database's tables are older than this version, and this role may not change them: run 'raymill up', "
+            "or set RAYMILL_DATABASE__ADMIN_URL to the role that owns them."
+        )
+
+
 def upgrade(settings: Settings) -> None:
-    """Run the pending migrations; two processes at once wait for each other.
+    """Run the pending migrations as the tables' owner; two processes at once wait for each other.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL cannot be reached.
+        NotTheOwner: If the role may not change the tables.
     """
-    database = Database(settings.database)
+    database = Database(settings.database.as_owner, app="migration")
     try:
         database.ping()
         with database.engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            _upgrade(connection, settings.database)
+    except ProgrammingError as error:
+        if isinstance(error.orig, InsufficientPrivilege):
+            raise NotTheOwner from error
+        raise
     finally:
         database.close()
+
+
+def _upgrade(connection: Connection, settings: DatabaseSettings) -> None:
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    role = _app_role(settings, connection)
+    if role is None:
+        log.warning("audit_log_not_append_only", mend="give RAYMILL_DATABASE__ADMIN_URL a role of its own")
+    audit_triggers.install(connection, app_role=role)
+    connection.commit()
+    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+
+
+def _app_role(settings: DatabaseSettings, connection: Connection) -> str | None:
+    """Return the role of the application, unless that is the owner itself."""
+    role = make_url(settings.url.get_secret_value()).username if settings.url else None
+    owner = connection.execute(text("SELECT current_user")).scalar_one()
+    return role if role != owner else None
 
 
 def alembic_config() -> Config:

@@ -8,6 +8,7 @@ import redis
 from sqlmodel import Session
 
 from . import cache
+from .acting import as_system
 from .db import Database
 from .events import EventBus, OutboxEvent, mark_delivered, recorded, undelivered
 from .limits import RateLimiter
@@ -29,8 +30,8 @@ class Resources:
     limiter: RateLimiter
 
     @classmethod
-    def open(cls, settings: Settings) -> "Resources":
-        """Prepare every connection.
+    def open(cls, settings: Settings, *, app: str = "raymill") -> "Resources":
+        """Prepare every connection; the audit log calls the process ``system:<app>``.
 
         Raises:
             RaymillError: If a part is not configured.
@@ -38,7 +39,7 @@ class Resources:
         valkey = cache.connect(settings.redis)
         return cls(
             settings=settings,
-            database=Database(settings.database),
+            database=Database(settings.database, app=app),
             cache=valkey,
             store=ObjectStore(settings),
             signer=load_signer(settings.keys_dir, settings.auth),
@@ -62,9 +63,10 @@ class Resources:
         return len(rows)
 
     def _deliver(self, rows: list[OutboxEvent]) -> None:
-        if delivered := self.events.deliver(rows):
-            with self.database.session() as session:
-                mark_delivered(session, delivered)
+        with as_system():
+            if delivered := self.events.deliver(rows):
+                with self.database.session() as session:
+                    mark_delivered(session, delivered)
 
     def close(self) -> None:
         """Close every connection."""

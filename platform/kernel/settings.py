@@ -22,10 +22,23 @@ class DatabaseSettings(BaseModel):
     """PostgreSQL."""
 
     url: SecretStr | None = Field(None, description="PostgreSQL URL; unset means the embedded server")
+    admin_url: SecretStr | None = Field(
+        None, description="URL of the role that owns the tables, for migrations alone; unset means the same role"
+    )
     pool_size: int = Field(5, ge=1, description="Connections that one process keeps open")
     max_overflow: int = Field(10, ge=0, description="Connections that one process may add under load")
     connect_timeout_s: float = Field(1.5, gt=0, description="Seconds to wait for a new connection")
     silence_s: float = Field(1.0, gt=0, description="Seconds without an answer after which PostgreSQL counts as away")
+
+    @property
+    def as_owner(self) -> "DatabaseSettings":
+        """The same database by the role that owns the tables."""
+        return self.model_copy(update={"url": self.admin_url}) if self.admin_url else self
+
+    @property
+    def without_owner(self) -> "DatabaseSettings":
+        """The same database for processes that change no tables' shape."""
+        return self.model_copy(update={"admin_url": None})
 
 
 class RedisSettings(BaseModel):
@@ -65,7 +78,7 @@ class HttpSettings(BaseModel):
     replica_ports: tuple[int, int] = Field((30000, 31000), description="HTTP port range of ingress replicas")
     replica_grpc_ports: tuple[int, int] = Field((40000, 41000), description="gRPC port range of ingress replicas")
     cors_origins: tuple[str, ...] = Field(
-        (), description="Origins (scheme://host:port) whose pages may call /api from a browser; none by default"
+        (), description="Origins (scheme://host:port) whose pages may call /api and /v2 from a browser; none by default"
     )
     max_body_bytes: int = Field(64 * 2**20, gt=0, description="Largest body of a request that is not an upload")
     max_upload_bytes: int = Field(5 * 2**30, gt=0, description="Largest uploaded file")
@@ -147,6 +160,9 @@ class AuthSettings(BaseModel):
     audience: str = Field("raymill", description="The aud claim of access tokens")
     access_token_ttl_s: int = Field(900, ge=60, description="Life of an access token in seconds")
     refresh_token_ttl_s: int = Field(30 * 86400, ge=3600, description="Life of a refresh token in seconds")
+    remembered_tokens: int = Field(
+        20_000, ge=1, description="Verified access tokens that one process remembers, about 500 bytes each"
+    )
     min_password_length: int = Field(12, ge=8, description="Fewest characters of a password")
     registration: Literal["open", "invitation", "closed"] = Field(
         "open", description="Who may register: everybody, the invited, or nobody"
@@ -155,6 +171,9 @@ class AuthSettings(BaseModel):
         (), description="Domains whose addresses may register uninvited; none means all"
     )
     invitation_ttl_s: int = Field(7 * 86400, ge=60, description="Life of an invitation in seconds")
+    keep_ended_s: int = Field(
+        30 * 86400, ge=0, description="Seconds for which ended sessions and used or expired invitations are kept"
+    )
     login_failures_per_account: int = Field(10, ge=1, description="Wrong passwords for one account in a window")
     login_failures_per_address: int = Field(50, ge=1, description="Wrong passwords from one address in a window")
     login_window_s: int = Field(900, ge=1, description="Seconds of that window")
@@ -182,6 +201,19 @@ class ServingSettings(BaseModel):
     log_flush_s: float = Field(5.0, gt=0, description="Seconds between two writes of the inference log")
     log_buffer_rows: int = Field(20_000, gt=0, description="Rows of the inference log held in memory at most")
     heartbeat_s: float = Field(1.0, gt=0, description="Seconds between two signs of life of a model server")
+    try_models: Literal["all", "suspects"] = Field(
+        "all",
+        description="Which artifacts a process of their own loads first: all that are new to a node, or only those whose "
+        "loading a server did not survive",
+    )
+    max_queued: int = Field(
+        256, ge=1, description="Requests of one endpoint that wait in one replica, unless the endpoint says otherwise"
+    )
+    strangers_per_minute: int = Field(
+        600,
+        ge=0,
+        description="Requests without a credential that one address may send to a model server in a minute; 0: any",
+    )
 
 
 class ControllerSettings(BaseModel):
@@ -190,6 +222,9 @@ class ControllerSettings(BaseModel):
     sweep_s: float = Field(1.0, gt=0, description="Seconds between two sweeps")
     lease_s: float = Field(10.0, gt=0, description="Life of a lease; a dead controller is replaced after it")
     max_concurrent_jobs: int = Field(2, ge=1, description="Training jobs that one cluster runs at a time")
+    keep_apps_s: float = Field(
+        600.0, ge=0, description="Seconds for which the app of a dedicated revision outlives its traffic, to roll back"
+    )
     collect_after_s: float = Field(
         86_400.0, ge=60, description="Seconds for which a stored file is kept after nothing refers to it any more"
     )

@@ -1,6 +1,7 @@
 """The client library of raymill: httpx and pydantic, nothing of the server."""
 
 from .api_keys import ApiKey, NewApiKey
+from .audit import AuditEntry
 from .auth import Login, User
 from .client import Client
 from .credentials import Credentials
@@ -31,6 +32,7 @@ from .transport import Retries
 __all__ = [
     "ApiKey",
     "Artifact",
+    "AuditEntry",
     "AuthenticationFailed",
     "Client",
     "Conflict",

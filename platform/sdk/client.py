@@ -7,6 +7,7 @@ from typing import Self
 import httpx
 
 from .api_keys import ApiKeys
+from .audit import Audit
 from .auth import Auth
 from .credentials import StoredCredential
 from .datasets import Datasets
@@ -74,6 +75,7 @@ class Client:
         self.runs = Runs(self._transport)
         self.deployments = Deployments(self._transport)
         self.api_keys = ApiKeys(self._transport)
+        self.audit = Audit(self._transport)
         self.endpoints = Predictions(self._transport)
 
     @classmethod

@@ -21,7 +21,7 @@ def _asgi() -> Any:
     from .preparation import prepare
 
     settings = prepare(schema=True)
-    return behind_edge(create_app(Resources.open(settings)), settings)
+    return behind_edge(create_app(Resources.open(settings, app="api")), settings)
 
 
 def build(args: ApiArgs) -> Application:

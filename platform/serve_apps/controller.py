@@ -29,7 +29,7 @@ class Controller:
         settings = prepare(schema=True)
         with Cluster.connect(settings) as cluster:
             cluster_id = cluster.cluster_id()
-        self._resources = Resources.open(settings)
+        self._resources = Resources.open(settings, app="controller")
         subscribe(self._resources)
         self._scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
         self._scheduler.start()

@@ -1,4 +1,4 @@
-"""What every app does before it starts, so that `serve deploy apps.yaml` needs nothing else to have run.
+"""What the apps that hold state do before they start, so that `serve deploy apps.yaml` needs nothing else to have run.
 
 All of it may run in several processes at once and again at any time: it makes what is missing and changes nothing else.
 """
@@ -33,4 +33,4 @@ def prepare(*, schema: bool) -> Settings:
         from ..kernel.schema import ensure_schema
 
         ensure_schema(settings)
-    return settings
+    return settings.model_copy(update={"database": settings.database.without_owner})

@@ -16,12 +16,15 @@ from urllib.parse import urlsplit
 import pytest
 from pyarrow import parquet
 
+from guides import blocks
+from raymill.compute.embedded.postgres import EmbeddedPostgres
 from s3_server import BUCKET, S3Server, s3_server
 from servers import platform_environment, start_databases
+from timing import until
 from tls_door import Certificates, Door, make_certificates, tls_door
-from whole_platform import ROOT, Platform, until
+from whole_platform import ROOT, Platform
 
-GUIDE = ROOT / "docs" / "guides" / "own-databases.md"
+GUIDE = "own-databases"
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
@@ -65,6 +68,9 @@ class Outside:
         # What the guide's examples stand for.
         self.examples = {
             "raymill:secret@db.example.com:5432/raymill": through(postgres_url, self.postgres),
+            "raymill_app:secret@db.example.com:5432/raymill": through(
+                EmbeddedPostgres(folder / "db" / "postgres").url, self.postgres
+            ),
             ":secret@cache.example.com:6379/0": through(valkey_url, self.valkey),
             "/etc/ssl/db-ca.pem": str(certificates.authority),
             "/etc/ssl/cache-ca.pem": str(certificates.authority),
@@ -77,14 +83,9 @@ class Outside:
     def fill_in(self, text: str) -> str:
         """Put our services into the place of the guide's examples."""
         for example, own in self.examples.items():
-            assert example in text, example
             text = text.replace(example, own)
+        assert not re.search("example.com|/etc/ssl|my-", text), text
         return text
-
-
-def blocks(language: str) -> list[str]:
-    """Return the guide's blocks of that language."""
-    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
 
 
 def test_the_main_job_on_other_peoples_services(folder: Path) -> None:
@@ -93,11 +94,11 @@ def test_the_main_job_on_other_peoples_services(folder: Path) -> None:
         home = folder / "h"
         platform = Platform(home, own_ports(home), ROOT / "apps.yaml")
         closing.callback(platform.command, "down", check=False)
-        said = in_bash(outside.fill_in(blocks("bash")[0]), platform.environment)
+        said = in_bash(outside.fill_in(blocks(GUIDE)[0]), platform.environment)
         assert said.count("(external)") == 2, said
         assert not any(secret in said for secret in ("sslmode", "@127"))
         written = json.loads((home / "config.json").read_text())
-        assert json.loads(outside.fill_in(blocks("json")[0])).items() <= written.items()
+        assert json.loads(outside.fill_in(blocks(GUIDE, "json")[0])).items() <= written.items()
         table = platform.command("demo").stdout
         accuracy = float(re.search(r"accuracy (0\.\d+)\s", table.split("predict")[-1])[1])  # type: ignore[index]
         assert accuracy >= 0.95

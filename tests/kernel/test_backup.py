@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +9,16 @@ from pathlib import Path
 import pytest
 from sqlmodel import delete, select
 
+from guides import block
 from raymill.kernel.events import OutboxEvent
 from raymill.kernel.resources import Resources
 
 pytestmark = pytest.mark.integration
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "recover.md"
-
 
 def run(words: str, *, home: Path) -> None:
     """Run the guide's block with these words, but for the commands that start and stop a platform."""
-    [block] = [found for found in re.findall(r"```bash\n(.*?)```", GUIDE.read_text(), re.DOTALL) if words in found]
-    script = "\n".join(line for line in block.splitlines() if not line.startswith("raymill "))
+    script = "\n".join(line for line in block("recover", words).splitlines() if not line.startswith("raymill "))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "RAYMILL_HOME": str(home)}
     done = subprocess.run(["bash", "-euc", script], cwd=home, env=environment, capture_output=True, text=True)
@@ -33,10 +30,11 @@ def kinds(resources: Resources) -> list[str]:
         return list(session.exec(select(OutboxEvent.kind)))
 
 
-def test_what_was_backed_up_comes_back(resources: Resources, tmp_path: Path) -> None:
+def test_what_was_backed_up_comes_back(resources: Resources, database_url: str, tmp_path: Path) -> None:
     url = resources.settings.database.url
     assert url
-    (tmp_path / "config.json").write_text(json.dumps({"database": {"url": url.get_secret_value()}}))
+    urls = {"url": url.get_secret_value(), "admin_url": database_url}
+    (tmp_path / "config.json").write_text(json.dumps({"database": urls}))
     with resources.database.session() as session:
         session.add(OutboxEvent(id="evt_1", kind="kept", body={}))
     resources.store.put_document("a/b", b"kept")

@@ -83,7 +83,8 @@ def test_a_database_on_a_full_disk_says_so_and_goes_on(monkeypatch: pytest.Monke
         disk.chmod(0o755)
         monkeypatch.setattr(tempfile, "tempdir", folder)
         server = EmbeddedPostgres(disk / "postgres", durable=False)
-        database = Database(DatabaseSettings(url=SecretStr(server.start())))
+        server.start()
+        database = Database(DatabaseSettings(url=SecretStr(server.admin_url)))
         database.ping()
         filler = fill(disk)
         try:

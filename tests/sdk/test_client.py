@@ -120,6 +120,12 @@ def test_an_own_onnx_file_is_imported_and_deployed(member: Client, tmp_path: Pat
     assert member.deployments.metrics(deployment.id)["requests"] == 0
     assert [found.id for found in member.deployments.list(project_id=project.id)] == [deployment.id]
     assert len(member.deployments.update(deployment.id, version=1).revisions) >= 1
+    assert deployment.access == {"policy": "project"}
+    changed = member.deployments.update(deployment.id, access="authenticated")
+    assert (changed.access, len(changed.revisions)) == ({"policy": "authenticated"}, 2)
+    key = member.api_keys.create(project_id=project.id, name="shop")
+    named = {"policy": "keys", "keys": [key.id]}
+    assert member.deployments.update(deployment.id, access=named).access == named
     # No model server runs here that could acknowledge it.
     with pytest.raises(WaitTimeout, match="deploying"):
         member.deployments.wait_until_ready(deployment.id, timeout_s=0)

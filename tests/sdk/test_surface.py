@@ -10,6 +10,7 @@ from raymill.sdk import errors
 SURFACE = [
     "ApiKey",
     "Artifact",
+    "AuditEntry",
     "AuthenticationFailed",
     "Client",
     "Conflict",

@@ -11,21 +11,46 @@ from .errors import Unreachable
 
 PATIENCE_S = 3
 
+# A member of the owner's role may do what the owner may; a superuser is a member of every role.
+_MAY_CHANGE = """
+SELECT current_user FROM pg_class
+WHERE pg_class.oid = to_regclass('audit') AND (
+  pg_has_role(relowner, 'MEMBER') OR has_table_privilege(pg_class.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+)
+"""
+
 
 def check_postgres(settings: Settings) -> None:
-    """Log in to PostgreSQL once, with the URL's own TLS parameters.
+    """Log in to PostgreSQL once by each URL, with the URL's own TLS parameters.
 
     Raises:
         Unreachable: With the server's or the network's words.
     """
+    named = {"RAYMILL_DATABASE__URL": settings.database.url, "RAYMILL_DATABASE__ADMIN_URL": settings.database.admin_url}
+    for name, secret in named.items():
+        url = secret.get_secret_value() if secret else ""
+        try:
+            if secret:
+                _connect(url).close()
+        except psycopg.Error as error:
+            raise Unreachable(
+                f"PostgreSQL at {place(url)} ({name}) does not answer or refuses us: {_reason(error)}"
+            ) from error
+
+
+def audit_weakness(settings: Settings) -> str:
+    """Say how the application's own role could change the audit log; an empty text if it cannot.
+
+    Raises:
+        psycopg.Error: If the database does not answer.
+    """
     url = settings.database.url.get_secret_value() if settings.database.url else ""
-    try:
-        # The driver's name in the scheme is SQLAlchemy's, not libpq's.
-        psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=PATIENCE_S).close()
-    except psycopg.Error as error:
-        raise Unreachable(
-            f"PostgreSQL at {place(url)} (RAYMILL_DATABASE__URL) does not answer or refuses us: {_reason(error)}"
-        ) from error
+    with _connect(url) as connection:
+        found = connection.execute(_MAY_CHANGE).fetchone()
+    if found is None:
+        return ""
+    [role] = found
+    return f"the audit log is not append-only: {role} may change it; give RAYMILL_DATABASE__ADMIN_URL another role"
 
 
 def check_valkey(settings: Settings) -> None:
@@ -64,6 +89,11 @@ def check_store(settings: Settings) -> None:
         ) from error
 
 
+def _connect(url: str) -> psycopg.Connection:
+    # The driver's name in the scheme is SQLAlchemy's, not libpq's.
+    return psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=PATIENCE_S)
+
+
 def place(url: str) -> str:
     """Host, port and database of a URL, without its password."""
     parts = urlsplit(url)
@@ -76,4 +106,4 @@ def _reason(error: BaseException) -> str:
     return lines[-1].removesuffix(".") + "." if lines else f"{type(error).__name__}."
 
 
-__all__ = ["check_postgres", "check_store", "check_valkey", "place"]
+__all__ = ["audit_weakness", "check_postgres", "check_store", "check_valkey", "place"]

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
+from psycopg import sql
 
+from ...kernel.private_files import write_whole
 from . import processes
 from .errors import StartFailed, StopFailed
 from .postgres_host import binaries, data_folder, server_user
 
 DATABASE = "raymill"
+# Owns nothing, so that the audit log can be closed to it.
+APP_ROLE = "raymill_app"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 20
 SETTINGS = {
@@ -46,9 +51,18 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """URL of the database; only after the first start."""
-        state = processes.read_state(self._state_path)
-        return f"postgresql://{DATABASE}:{state['password']}@127.0.0.1:{state['port']}/{DATABASE}"
+        """URL of the database for the application; only after the first start."""
+        return self._url(APP_ROLE, "app_password")
+
+    @property
+    def admin_url(self) -> str:
+        """URL of the database for the role that owns the tables; only after the first start."""
+        return self._url(DATABASE, "password")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Every URL that leads here; only after the first start."""
+        return (self.url, self.admin_url)
 
     @property
     def port(self) -> int | None:
@@ -60,7 +74,7 @@ class EmbeddedPostgres:
         return processes.find_recorded(self._pid_path)
 
     def start(self) -> str:
-        """Start the server unless it runs, and return the URL of its database.
+        """Start the server unless it runs, and return the application's URL of its database.
 
         Raises:
             StartFailed: When it does not come up.
@@ -72,7 +86,10 @@ class EmbeddedPostgres:
             self._launch(state)
         if not state.get("created"):
             self._create_database(state)
-            processes.write_state(self._state_path, {**state, "created": True})
+            state["created"] = True
+            processes.write_state(self._state_path, state)
+        if "app_password" not in state:
+            processes.write_state(self._state_path, {**state, "app_password": self._create_role()})
         return self.url
 
     def stop(self) -> None:
@@ -113,7 +130,7 @@ class EmbeddedPostgres:
     def _initialise(self, state: dict[str, Any], base: Path) -> None:
         shutil.rmtree(state["data"], ignore_errors=True)
         password_file = base / "password"
-        processes.write_private(password_file, state["password"])
+        write_whole(password_file, state["password"])
         if state["user"]:
             shutil.chown(password_file, state["user"])
         words = ["-D", state["data"], "-U", DATABASE, "-E", "UTF8", "--pwfile", str(password_file)]
@@ -149,6 +166,19 @@ class EmbeddedPostgres:
         answer = self._run(state, "createdb", *where, DATABASE, environment={"PGPASSWORD": state["password"]})
         if answer.returncode != 0 and "already exists" not in answer.stderr:
             raise StartFailed(f"The database could not be created: {_last_words(answer)}")
+
+    def _create_role(self) -> str:
+        """Make the application's role, or give it another password, and return that."""
+        password = secrets.token_urlsafe(24)
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (APP_ROLE,)).fetchone()
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}" if found else "CREATE ROLE {} LOGIN PASSWORD {}")
+            connection.execute(statement.format(sql.Identifier(APP_ROLE), sql.Literal(password)))
+        return password
+
+    def _url(self, role: str, password: str) -> str:
+        state = processes.read_state(self._state_path)
+        return f"postgresql://{role}:{state.get(password, '')}@127.0.0.1:{state['port']}/{DATABASE}"
 
     def _run(
         self,

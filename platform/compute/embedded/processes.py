@@ -5,8 +5,6 @@ at which that process was made; it names one process for ever.
 """
 
 import json
-import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from ...kernel.private_files import write_whole
 from .errors import StartFailed
 
 POLL_S = 0.05
@@ -54,18 +53,9 @@ def _started(pid: int) -> str:
         return f"{psutil.Process(pid).create_time():.2f}"
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write `text` so that only the owner can read it, and never half of it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
-
-
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write a small JSON document, mode 0600."""
-    write_private(path, json.dumps(state, indent=2) + "\n")
+    write_whole(path, json.dumps(state, indent=2) + "\n")
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from ...kernel.private_files import write_whole
 from ...kernel.settings import Settings
 from ..cluster import UNFINISHED, Cluster, ClusterUnreachable, token_file
 from ..haproxy.install import install_wrapper
@@ -166,7 +167,7 @@ class EmbeddedRay:
                 raise StartFailed(f"{folder} belongs to another user: remove it or set RAYMILL_HOME to a shorter path.")
         token = self.folder / "token"
         if not token.exists():
-            processes.write_private(token, secrets.token_hex(32))
+            write_whole(token, secrets.token_hex(32))
         if self.settings.http.proxy == "haproxy":
             install_wrapper(self.settings)
         for session in sorted(self.temp_dir.glob("session_2*"))[: 1 - KEPT_SESSIONS or None]:

@@ -18,7 +18,8 @@ from .. import serve_config
 from ..cluster import Cluster, dashboard_url
 from . import processes
 from .errors import StartFailed, Unreachable
-from .external import check_postgres, check_store, check_valkey, place
+from .external import audit_weakness, check_postgres, check_store, check_valkey, place
+from .owner import with_owner
 from .postgres import EmbeddedPostgres
 from .ray_head import EmbeddedRay
 from .valkey import EmbeddedValkey
@@ -127,14 +128,14 @@ class Stack:
     def is_embedded(self, part: EmbeddedPostgres | EmbeddedValkey) -> bool:
         """Tell whether we run the server ourselves: the settings name no other."""
         url = _url(self._section(part))
-        return not url or (part.port is not None and url == part.url)
+        return not url or (part.port is not None and url in part.urls)
 
     def _start_databases(self, pool: ThreadPoolExecutor, prepare: Callable[[Settings], None]) -> None:
         valkey = pool.submit(self._start_database, "Valkey", self.valkey)
         database_url = self._start_database("PostgreSQL", self.postgres)
         self._remember(database_url, valkey.result())
         with self._step("Schema and admin account") as done:
-            prepare(self.settings)
+            prepare(with_owner(self.settings))
             done("ready")
 
     def _start_database(self, name: str, part: EmbeddedPostgres | EmbeddedValkey) -> str:
@@ -169,6 +170,8 @@ class Stack:
         self.settings = self.settings.model_copy(update={"database": database, "redis": redis, "config_file": path})
         document = given(self.settings) | {"home": str(self.settings.home)}
         document.pop("config_file", None)
+        # Whoever migrates is told each time; no process that runs on needs it.
+        document["database"].pop("admin_url", None)
         processes.write_state(path, document)
 
     def _start_ray(self) -> None:
@@ -267,9 +270,10 @@ def local_url(settings: Settings) -> str:
 def _external_status(part: str, address: str, settings: Settings, check: Callable[[Settings], None]) -> PartStatus:
     try:
         check(settings)
+        detail = audit_weakness(settings) if check is check_postgres else ""
     except Unreachable as error:
         return PartStatus(part, "unreachable", address, detail=error.message)
-    return PartStatus(part, "external", address)
+    return PartStatus(part, "external", address, detail=detail)
 
 
 def _local_status(part: str, address: str, process: psutil.Process | None) -> PartStatus:

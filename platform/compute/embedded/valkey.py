@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import redis
 
+from ...kernel.private_files import write_whole
 from . import processes
 from .errors import StartFailed, StopFailed
 
@@ -45,6 +46,11 @@ class EmbeddedValkey:
         """Password of the server; only after the first start."""
         password: str = processes.read_state(self._state_path)["password"]
         return password
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Every URL that leads here; only after the first start."""
+        return (self.url,)
 
     @property
     def port(self) -> int | None:
@@ -95,7 +101,7 @@ class EmbeddedValkey:
         configuration = self.folder / "valkey.conf"
         pid_file = self.folder / "valkey.pid"
         pid_file.unlink(missing_ok=True)
-        processes.write_private(configuration, self._configuration(state, pid_file))
+        write_whole(configuration, self._configuration(state, pid_file))
         answer = subprocess.run(  # noqa: S603
             [str(_binary()), str(configuration)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )

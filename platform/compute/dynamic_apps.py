@@ -1,0 +1,124 @@
+"""Serve applications that are made and removed while the platform runs, each without a route.
+
+They are deployed imperatively, for declared applications belong to whoever wrote apps.yaml (``raymill up``, KubeRay),
+and two declarations delete each other's (Ray 2.60, ``apply_app_configs``). Serve takes every deployment of
+an application that is there for new code and replaces its replicas, so one is deployed again only when it must differ;
+what it was made from stands in the ``user_config``, where it can be read back.
+"""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from ray import serve
+
+from .cluster import Cluster
+from .isolation import blanked_environment
+
+_MARK = "raymill"
+# A program may block as it likes; its replica still answers health checks, and it opens no door of its own.
+_ENVIRONMENT = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "0",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "",
+}
+
+
+@dataclass(frozen=True)
+class AppState:
+    """What Serve says of one application; ``fingerprint`` is None where it does not say what it was made from."""
+
+    status: str
+    message: str
+    fingerprint: str | None
+    replicas: int
+
+
+@dataclass(frozen=True)
+class AppSpec:
+    """An application to make: a builder by its import path, what it is told, and how it is scaled."""
+
+    name: str
+    import_path: str
+    args: Any
+    fingerprint: str
+    num_cpus: float
+    num_gpus: float
+    memory: int | None
+    min_replicas: int
+    max_replicas: int
+    target_ongoing_requests: float
+    scale_to_zero_after_s: float
+    max_ongoing_requests: int
+    env_vars: dict[str, str] = field(default_factory=dict)
+
+
+class DynamicApps:
+    """The dynamic applications of the cluster that this process belongs to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def observe(self, prefix: str) -> dict[str, AppState]:
+        """Map the names that begin so to what Serve says of them.
+
+        Raises:
+            ClusterUnreachable: If the dashboard does not answer.
+        """
+        answer = self._cluster.call("GET", "/api/serve/applications/")
+        rows = answer["applications"].items()
+        return {name: _state(row) for name, row in rows if name.startswith(prefix)}
+
+    def make(self, spec: AppSpec) -> None:
+        """Deploy an application, or deploy it anew; returns before it runs."""
+        module, _, builder = spec.import_path.partition(":")
+        application = getattr(import_module(module), builder)(spec.args, _options(spec))
+        target = serve.RunTarget(application, name=spec.name, route_prefix=None)
+        serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+    def remove(self, name: str) -> None:
+        """Delete an application; returns before its replicas have ended."""
+        serve.delete(name, _blocking=False)
+
+
+def _options(spec: AppSpec) -> dict[str, Any]:
+    resources = {"num_cpus": spec.num_cpus, "num_gpus": spec.num_gpus}
+    if spec.memory is not None:
+        resources["memory"] = spec.memory
+    # Named in full: what is left out would come from the environment of the process that deploys.
+    runtime_env = {"env_vars": blanked_environment() | _ENVIRONMENT | spec.env_vars}
+    return _scaling(spec) | {
+        "ray_actor_options": resources | {"runtime_env": runtime_env},
+        "max_ongoing_requests": spec.max_ongoing_requests,
+        "user_config": {_MARK: spec.fingerprint},
+        "graceful_shutdown_wait_loop_s": 0.1,
+        # The new replicas run before the old ones go.
+        "max_surge_percent": 100,
+        "logging_config": {"enable_access_log": False},
+    }
+
+
+def _scaling(spec: AppSpec) -> dict[str, Any]:
+    if spec.min_replicas == spec.max_replicas:
+        return {"num_replicas": spec.min_replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": spec.min_replicas,
+            "max_replicas": spec.max_replicas,
+            "target_ongoing_requests": spec.target_ongoing_requests,
+            "upscale_delay_s": 3.0,
+            "look_back_period_s": 5.0,
+            "downscale_delay_s": max(30.0, min(spec.scale_to_zero_after_s, 600.0)),
+            "downscale_to_zero_delay_s": spec.scale_to_zero_after_s,
+        }
+    }
+
+
+def _state(row: dict[str, Any]) -> AppState:
+    deployments = list(row.get("deployments", {}).values())
+    configs = [deployment.get("deployment_config") or {} for deployment in deployments]
+    marks = [(config.get("user_config") or {}).get(_MARK) for config in configs]
+    running = sum(replica["state"] == "RUNNING" for deployment in deployments for replica in deployment["replicas"])
+    message = row.get("message") or next((one["message"] for one in deployments if one.get("message")), "")
+    return AppState(row["status"], message, next((mark for mark in marks if mark), None), running)
