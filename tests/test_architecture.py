@@ -9,7 +9,7 @@ PLATFORM = Path(__file__).parents[1] / "platform"
 FRONT_DOORS = {"service", "schemas", "errors", "events", "deps", "permissions", "router", "keys_router"}
 # Further doors that a slice opens on purpose.
 OPEN = {
-    "auth": {"bootstrap", "keys", "sso", "sso_router", "users"},
+    "auth": {"audit", "bootstrap", "keys", "needs", "retention", "sso", "sso_router", "users"},
     "projects": {
         "accounts_router",
         "blobs",
@@ -21,8 +21,19 @@ OPEN = {
         "teams_router",
     },
     "registry": {"versions", "lineage", "pins"},
-    "serving": {"table", "grants", "channel", "copies", "metrics", "documents", "server"},
-    "deployments": {"publisher"},
+    "serving": {
+        "browsers",
+        "table",
+        "grants",
+        "channel",
+        "copies",
+        "metrics",
+        "documents",
+        "server",
+        "formats",
+        "pace",
+    },
+    "deployments": {"publisher", "reconcile", "runtime"},
     "train": {"checkpoints", "reconcile", "runtime", "submissions", "environments", "trainers"},
 }
 SLICES = {

@@ -11,11 +11,13 @@ from pydantic import BaseModel
 from sqlmodel import Session
 from starlette.datastructures import Headers
 
+from ..kernel.acting import identify
 from ..kernel.deps import AppResources, DbSession
 from ..kernel.idempotency import Answer, once
 from . import keys, service
 from .errors import CredentialsRequired, GlobalPermissionRequired, UserRequired
 from .models import User
+from .needs import Caller, needs, open_to
 from .permissions import GlobalRole, Permission
 from .schemas import Principal
 
@@ -32,11 +34,18 @@ def credential_of(headers: Headers) -> str | None:
 
 
 def authenticate(session: Session, resources: AppResources, credential: str | None) -> Principal:
-    """Return the principal of a credential.
+    """Return the principal of a credential, in whose name the request goes on.
 
     Raises:
         AuthenticationFailed: If there is none, or it is not valid any more.
     """
+    principal = _principal_of(session, resources, credential)
+    kind = "session" if principal.kind == "user" else principal.kind
+    identify(principal.user_id, credential=kind, credential_id=principal.session_id or principal.id)
+    return principal
+
+
+def _principal_of(session: Session, resources: AppResources, credential: str | None) -> Principal:
     if not credential:
         raise CredentialsRequired
     if credential.startswith("rm_"):
@@ -81,6 +90,7 @@ def get_detached_principal(
 DetachedPrincipal = Annotated[Principal, Depends(get_detached_principal)]
 
 
+@open_to(Caller.PERSON)
 def get_person(principal: CurrentPrincipal) -> Principal:
     """Return the logged-in person.
 
@@ -103,6 +113,7 @@ def get_account(person: CurrentPerson, session: DbSession) -> User:
 CurrentAccount = Annotated[User, Depends(get_account)]
 
 
+@needs(Permission.USER_ADMIN)
 def get_user_admin(principal: CurrentPrincipal) -> Principal:
     """Return the logged-in administrator.
 

@@ -6,6 +6,7 @@ from fastapi import Depends
 from sqlmodel import Session
 
 from ..auth.deps import CurrentPrincipal
+from ..auth.needs import needs
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
@@ -28,10 +29,12 @@ def authorize_dataset(session: Session, principal: Principal, dataset_id: str, p
     return authorize_owned(session, principal, dataset, permission, missing=DatasetNotFound(dataset_id))
 
 
+@needs(Permission.DATASET_READ)
 def _reader(dataset_id: str, principal: CurrentPrincipal, session: DbSession) -> Dataset:
     return authorize_dataset(session, principal, dataset_id, Permission.DATASET_READ)
 
 
+@needs(Permission.DATASET_WRITE)
 def _writer(dataset_id: str, principal: CurrentPrincipal, session: DbSession) -> Dataset:
     return authorize_dataset(session, principal, dataset_id, Permission.DATASET_WRITE)
 

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey
+from ..auth.needs import needs, shows
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import AppResources, DbSession, Paging
-from ..kernel.downloads import blob_answer
+from ..kernel.downloads import blob_answer, blob_answers
 from ..kernel.pagination import Page
 from ..kernel.resources import Resources
 from ..kernel.uploads import BINARY_BODY, received
@@ -21,10 +22,12 @@ from .schemas import DatasetCreate, DatasetPatch, DatasetRead, DatasetVersionRea
 
 router = APIRouter(prefix="/datasets", tags=["data"])
 
+_PARQUET = "application/vnd.apache.parquet"
 Filename = Annotated[str, Query(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 
 
 @router.post("", status_code=201)
+@needs(Permission.DATASET_WRITE)
 def create_dataset(
     data: DatasetCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey
 ) -> DatasetRead:
@@ -38,6 +41,7 @@ def create_dataset(
 
 
 @router.get("")
+@shows(Permission.DATASET_READ)
 def list_datasets(
     session: DbSession,
     principal: CurrentPrincipal,
@@ -73,7 +77,9 @@ def delete_dataset(dataset: DatasetWriter, session: DbSession) -> None:
     "/{dataset_id}/versions",
     status_code=201,
     openapi_extra=BINARY_BODY,
+    responses={415: {}},
 )
+@needs(Permission.DATASET_WRITE)
 async def upload_dataset(
     dataset_id: str, filename: Filename, request: Request, principal: DetachedPrincipal, resources: AppResources
 ) -> DatasetVersionRead:
@@ -89,20 +95,20 @@ def list_dataset_versions(dataset: DatasetReader, session: DbSession, query: Pag
     return service.list_versions(session, dataset=dataset, query=query).map(service.describe_version)
 
 
-@router.get("/{dataset_id}/versions/{version}")
+@router.get("/{dataset_id}/versions/{version:int}")
 def get_dataset_version(version: VersionReader) -> DatasetVersionRead:
     """Return one version of a dataset."""
     return service.describe_version(version)
 
 
-@router.delete("/{dataset_id}/versions/{version}", status_code=204)
+@router.delete("/{dataset_id}/versions/{version:int}", status_code=204)
 def delete_dataset_version(version: VersionWriter, session: DbSession) -> None:
     """Remove one version of a dataset; its number is not given again."""
     service.delete_version(session, version)
 
 
-@router.head("/{dataset_id}/versions/{version}/content", include_in_schema=False)
-@router.get("/{dataset_id}/versions/{version}/content", response_class=Response)
+@router.head("/{dataset_id}/versions/{version:int}/content", include_in_schema=False)
+@router.get("/{dataset_id}/versions/{version:int}/content", response_class=Response, responses=blob_answers(_PARQUET))
 def download_dataset(version: VersionReader, request: Request, resources: AppResources) -> Response:
     """Send the Parquet file of a version, whole or one range of it."""
     return blob_answer(
@@ -111,7 +117,7 @@ def download_dataset(version: VersionReader, request: Request, resources: AppRes
         method=request.method,
         headers=request.headers,
         filename=f"{version.dataset_id}-{version.version}.parquet",
-        media_type="application/vnd.apache.parquet",
+        media_type=_PARQUET,
     )
 
 

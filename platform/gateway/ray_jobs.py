@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.concurrency import run_in_threadpool
 
 from ..auth.deps import CurrentPrincipal, DetachedPrincipal
+from ..auth.needs import Caller, needs, open_to
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import AppResources, DbSession
@@ -43,12 +44,14 @@ class ClosedRayInterface(NotFound):
 
 
 @router.get("/api/version")
+@open_to(Caller.ACCOUNT)
 def get_ray_version(principal: CurrentPrincipal) -> VersionResponse:
     """Say which version of Ray this is."""
     return VersionResponse()
 
 
 @router.post("/api/jobs/")
+@needs(*submissions.NEEDED)
 def submit_ray_job(
     program: ProgramCreate,
     session: DbSession,
@@ -103,6 +106,7 @@ def get_ray_job_logs(name: str, session: DbSession, project: JobsReader) -> Logs
 
 
 @router.websocket("/api/jobs/{name}/logs/tail")
+@needs(Permission.JOB_READ)
 async def tail_ray_job_logs(websocket: WebSocket, name: str) -> None:
     """Send what a job writes until it has ended."""
     await follow(websocket, name)
@@ -117,6 +121,7 @@ def find_ray_package(name: str, session: DbSession, project: JobsWriter) -> Resp
 
 
 @router.put("/api/packages/gcs/{name}")
+@needs(Permission.JOB_WRITE)
 async def upload_ray_package(
     name: str, request: Request, principal: DetachedPrincipal, resources: AppResources, named: ProjectHeader = None
 ) -> Response:
@@ -129,6 +134,7 @@ async def upload_ray_package(
 
 
 @router.api_route("/{rest:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+@open_to(Caller.ACCOUNT)
 def refuse_ray_interface(rest: str, principal: CurrentPrincipal) -> None:
     """Refuse the rest of Ray's interface."""
     raise ClosedRayInterface(

@@ -7,6 +7,7 @@ from sqlmodel import Session
 from starlette.datastructures import Headers
 
 from ..auth.deps import CurrentPrincipal, authenticate, credential_of
+from ..auth.needs import needs
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
@@ -31,10 +32,12 @@ def project_of_headers(session: Session, resources: Resources, headers: Headers,
     return project_id(session, principal, headers.get(HEADER), permission)
 
 
+@needs(Permission.JOB_READ)
 def _reader(session: DbSession, principal: CurrentPrincipal, named: ProjectHeader = None) -> str:
     return project_id(session, principal, named, Permission.JOB_READ)
 
 
+@needs(Permission.JOB_WRITE)
 def _writer(session: DbSession, principal: CurrentPrincipal, named: ProjectHeader = None) -> str:
     return project_id(session, principal, named, Permission.JOB_WRITE)
 

@@ -3,6 +3,8 @@
 from fastapi import APIRouter
 
 from ..auth.deps import CurrentPrincipal
+from ..auth.needs import needs
+from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession
 from . import service
 from .schemas import DeploymentMetrics
@@ -11,6 +13,7 @@ router = APIRouter(prefix="/deployments", tags=["monitoring"])
 
 
 @router.get("/{deployment_id}/metrics")
+@needs(Permission.DEPLOYMENT_READ)
 def get_metrics(
     deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentMetrics:

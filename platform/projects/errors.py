@@ -31,7 +31,13 @@ class MemberNotFound(NotFound):
 
 
 class ProjectCreationDenied(PermissionDenied):
-    """Raised when the account's global role may not create projects."""
+    """Raised when somebody may make no projects or teams: by the global role, or because a key asks."""
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(
+            f"This needs the permission {permission!r}, by the login of a person whose global role has it.",
+            details={"permission": permission},
+        )
 
 
 class ProjectArchived(Conflict):

@@ -4,6 +4,8 @@ from fastapi import APIRouter
 
 from ..auth import keys
 from ..auth.deps import CurrentPrincipal
+from ..auth.needs import needs, shows
+from ..auth.permissions import Permission
 from ..auth.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyRead, KeyRotation
 from ..kernel.deps import DbSession, Paging
 from ..kernel.pagination import Page
@@ -13,6 +15,7 @@ router = APIRouter(prefix="/api-keys", tags=["auth"])
 
 
 @router.post("", status_code=201)
+@needs(Permission.KEY_WRITE)
 def create_api_key(data: ApiKeyCreate, session: DbSession, principal: CurrentPrincipal) -> ApiKeyCreated:
     """Make a key; its secret is in this answer and nowhere else."""
     key, secret = project_keys.create_key(session, principal=principal, data=data)
@@ -20,6 +23,7 @@ def create_api_key(data: ApiKeyCreate, session: DbSession, principal: CurrentPri
 
 
 @router.get("")
+@shows(Permission.KEY_WRITE)
 def list_api_keys(
     session: DbSession, principal: CurrentPrincipal, query: Paging, project_id: str | None = None
 ) -> Page[ApiKeyRead]:
@@ -29,12 +33,14 @@ def list_api_keys(
 
 
 @router.get("/{key_id}")
+@needs(Permission.KEY_WRITE)
 def get_api_key(key_id: str, session: DbSession, principal: CurrentPrincipal) -> ApiKeyRead:
     """Return one key without its secret."""
     return ApiKeyRead.model_validate(project_keys.get_key(session, principal=principal, key_id=key_id))
 
 
 @router.post("/{key_id}/rotate", status_code=201)
+@needs(Permission.KEY_WRITE)
 def rotate_api_key(key_id: str, data: KeyRotation, session: DbSession, principal: CurrentPrincipal) -> ApiKeyCreated:
     """Replace a key; the old one works ``overlap_s`` seconds more."""
     key, secret = project_keys.rotate_key(session, principal=principal, key_id=key_id, overlap_s=data.overlap_s)
@@ -42,6 +48,7 @@ def rotate_api_key(key_id: str, data: KeyRotation, session: DbSession, principal
 
 
 @router.delete("/{key_id}", status_code=204)
+@needs(Permission.KEY_WRITE)
 def revoke_api_key(key_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
     """End a key."""
     keys.revoke_key(session, project_keys.get_key(session, principal=principal, key_id=key_id))

@@ -11,19 +11,24 @@ from sqlmodel import Session, col, or_
 from ..auth.permissions import ROLES, Permission, ProjectRole
 from .models import ProjectMember, Team, TeamMember, TeamProject
 
-__all__ = ["bounded", "held_by_member", "held_by_members", "projects_of"]
+__all__ = ["bounded", "held_by_account", "held_by_member", "held_by_members", "projects_of"]
 
 EVERYTHING = "*"
 
 
 def held_by_members(session: Session, project_id: str) -> dict[str, frozenset[Permission]]:
     """Map the id of each account with a role in the project to what it may do there."""
-    return _held(session, project_id)
+    return {user: held for (_, user), held in _held(session, project_id=project_id).items()}
 
 
 def held_by_member(session: Session, project_id: str, user_id: str) -> frozenset[Permission]:
     """Return what one account may do in the project; empty for a stranger."""
-    return _held(session, project_id, user_id).get(user_id, frozenset())
+    return _held(session, project_id=project_id, user_id=user_id).get((project_id, user_id), frozenset())
+
+
+def held_by_account(session: Session, user_id: str) -> dict[str, frozenset[Permission]]:
+    """Map the id of each project that the account is a member of to what it may do there."""
+    return {project: held for (project, _), held in _held(session, user_id=user_id).items()}
 
 
 def projects_of(user_id: str, permission: Permission | None = None) -> Select[tuple[str]]:
@@ -48,21 +53,26 @@ def bounded(role: str, bound: Iterable[str]) -> frozenset[Permission]:
     return held if EVERYTHING in allowed else frozenset(one for one in held if one.value in allowed)
 
 
-def _held(session: Session, project_id: str, user_id: str | None = None) -> dict[str, frozenset[Permission]]:
-    direct = select(col(ProjectMember.user_id), col(ProjectMember.role), cast(literal([EVERYTHING], JSONB), JSONB))
-    direct = direct.where(col(ProjectMember.project_id) == project_id)
+def _held(
+    session: Session, *, project_id: str | None = None, user_id: str | None = None
+) -> dict[tuple[str, str], frozenset[Permission]]:
+    """Map pairs of a project and an account to what membership gives; of one project, one account, or one pair."""
+    everything = cast(literal([EVERYTHING], JSONB), JSONB)
+    direct = select(col(ProjectMember.project_id), col(ProjectMember.user_id), col(ProjectMember.role), everything)
     by_team = (
-        select(col(TeamMember.user_id), col(TeamProject.role), col(Team.permissions))
-        .join(TeamProject, col(TeamProject.team_id) == col(TeamMember.team_id))
-        .join(Team, col(Team.id) == col(TeamMember.team_id))
-        .where(col(TeamProject.project_id) == project_id)
+        select(col(TeamProject.project_id), col(TeamMember.user_id), col(TeamProject.role), col(Team.permissions))
+        .join(TeamMember, col(TeamMember.team_id) == col(TeamProject.team_id))
+        .join(Team, col(Team.id) == col(TeamProject.team_id))
     )
+    if project_id is not None:
+        direct = direct.where(col(ProjectMember.project_id) == project_id)
+        by_team = by_team.where(col(TeamProject.project_id) == project_id)
     if user_id is not None:
         direct = direct.where(col(ProjectMember.user_id) == user_id)
         by_team = by_team.where(col(TeamMember.user_id) == user_id)
-    held: dict[str, frozenset[Permission]] = defaultdict(frozenset)
-    for member, role, bound in session.execute(union_all(direct, by_team)):
-        held[member] |= bounded(role, bound)
+    held: dict[tuple[str, str], frozenset[Permission]] = defaultdict(frozenset)
+    for project, member, role, bound in session.execute(union_all(direct, by_team)):
+        held[project, member] |= bounded(role, bound)
     return dict(held)
 
 

@@ -3,6 +3,8 @@
 from fastapi import APIRouter
 
 from ..auth.deps import CurrentPrincipal, OncePerKey
+from ..auth.needs import needs, shows
+from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
 from . import quotas, service
@@ -13,6 +15,7 @@ router = APIRouter(prefix="/projects", tags=["projects"])
 
 
 @router.post("", status_code=201)
+@needs(Permission.PROJECT_CREATE)
 def create_project(
     data: ProjectCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey
 ) -> ProjectRead:
@@ -25,6 +28,7 @@ def create_project(
 
 
 @router.get("")
+@shows(Permission.PROJECT_READ)
 def list_projects(session: DbSession, principal: CurrentPrincipal, query: Paging) -> Page[ProjectRead]:
     """List the projects that the caller may see."""
     return service.list_projects(session, principal=principal, query=query).map(ProjectRead.model_validate)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from ..auth.permissions import Permission, ProjectRole
+from ..kernel.bodies import Amount, Count, PlainName, Whole
 
 
 class JobDefaults(BaseModel):
@@ -14,7 +15,7 @@ class JobDefaults(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     on_loss: Literal["fail", "resume"] = "fail"
-    max_restarts: int = Field(3, ge=0, le=100)
+    max_restarts: Whole = Field(3, ge=0, le=100)
 
 
 class ProjectSettings(BaseModel):
@@ -30,7 +31,7 @@ class ProjectCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: PlainName
     description: str = Field("", max_length=2000)
     settings: ProjectSettings = ProjectSettings()
 
@@ -84,7 +85,7 @@ class TeamCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: PlainName
     description: str = Field("", max_length=2000)
     permissions: TeamPermissions = ["*"]
 
@@ -175,7 +176,7 @@ class ServiceAccountCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: PlainName
     role: Literal[ProjectRole.DEVELOPER, ProjectRole.VIEWER] = ProjectRole.VIEWER
 
 
@@ -194,11 +195,11 @@ class QuotaLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    concurrent_jobs: int | None = Field(None, ge=0)
-    cpus: float | None = Field(None, ge=0, allow_inf_nan=False)
-    gpus: float | None = Field(None, ge=0, allow_inf_nan=False)
-    stored_bytes: int | None = Field(None, ge=0, le=2**53)
-    deployments: int | None = Field(None, ge=0)
+    concurrent_jobs: Count | None = None
+    cpus: Amount | None = None
+    gpus: Amount | None = None
+    stored_bytes: Count | None = None
+    deployments: Count | None = None
 
 
 class QuotaUse(BaseModel):

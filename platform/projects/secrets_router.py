@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from ..auth.deps import CurrentPrincipal
+from ..auth.needs import Caller, needs
+from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.envelope import MasterKeys
 from ..kernel.pagination import Page
@@ -52,6 +54,7 @@ def delete_secret(name: str, project: SecretWriter, session: DbSession) -> None:
 
 
 @router.get("/{name}/value")
+@needs(Permission.SECRET_READ, caller=Caller.JOB)
 def get_secret_value(
     project_id: str,
     name: str,

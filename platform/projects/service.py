@@ -13,6 +13,7 @@ from ..auth import service as accounts
 from ..auth.permissions import GLOBAL_ROLES, GlobalRole, Permission, ProjectRole
 from ..auth.schemas import Principal
 from ..auth.users import User
+from ..kernel.acting import concern
 from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
 from ..kernel.errors import NotFound, PermissionDenied
@@ -67,7 +68,7 @@ def create_project(session: Session, *, principal: Principal, data: ProjectCreat
         ProjectNameTaken: If the name is in use.
     """
     if Permission.PROJECT_CREATE not in principal.platform_permissions:
-        raise ProjectCreationDenied(f"Your role {principal.global_role!r} may not create projects.")
+        raise ProjectCreationDenied(Permission.PROJECT_CREATE.value)
     project = Project(id=new_id("prj"), name=check_name(data.name), description=data.description)
     project.settings = data.settings.model_dump()
     with unless_refused(session, ProjectNameTaken(f"The project name {data.name!r} is taken; choose another.")):
@@ -218,6 +219,16 @@ def permissions_in(session: Session, principal: Principal, project_id: str) -> f
     return permissions_by_membership(session, principal, project_id)
 
 
+def permissions_by_project(
+    session: Session, principal: Principal, project_ids: Iterable[str]
+) -> dict[str, frozenset[Permission]]:
+    """Map each of the projects to what the principal may do in it; asks the database once for all of them."""
+    if principal.is_admin or principal.kind != "user":
+        return {project_id: permissions_in(session, principal, project_id) for project_id in project_ids}
+    held = rights.held_by_account(session, principal.user_id)
+    return {project_id: held.get(project_id, frozenset()) for project_id in project_ids}
+
+
 def permissions_by_membership(session: Session, principal: Principal, project_id: str) -> frozenset[Permission]:
     """Return what the principal may do in the project without the rights of an administrator."""
     if principal.project_id not in (None, project_id):
@@ -237,6 +248,8 @@ def authorize(session: Session, principal: Principal, project_id: str, permissio
         ProjectArchived: If the permission is one to change what is in the project, and that is archived.
     """
     project = find_project(session, project_id)
+    if project is not None:
+        concern(project.id)
     held = permissions_in(session, principal, project_id)
     if project is None or not held:
         raise ProjectNotFound(project_id)
@@ -273,7 +286,11 @@ def choose_project(
         return authorize(session, principal, only, permission)
     statement = select(Project).where(or_(col(Project.id) == named, col(Project.name) == named))
     found = session.exec(statement).one_or_none()
-    return authorize(session, principal, found.id if found else named, permission)
+    try:
+        return authorize(session, principal, found.id if found else named, permission)
+    except ProjectNotFound as error:
+        # In the caller's own words: the id behind a name is for those who may know of the project.
+        raise ProjectNotFound(named) from error
 
 
 def authorize_owned(
@@ -294,7 +311,9 @@ def authorize_owned(
     return row
 
 
-def visible(principal: Principal, project_id: Mapped[str], permission: Permission) -> ColumnElement[bool]:
+def visible(
+    principal: Principal, project_id: Mapped[str] | Mapped[str | None], permission: Permission
+) -> ColumnElement[bool]:
     """Build the filter that keeps the rows of projects in which the principal holds the permission."""
     if principal.is_admin:
         return true()

@@ -45,7 +45,7 @@ def create_team(session: Session, *, principal: Principal, data: TeamCreate) -> 
         TeamNameTaken: If the name is in use.
     """
     if Permission.TEAM_CREATE not in principal.platform_permissions:
-        raise ProjectCreationDenied(f"Your role {principal.global_role!r} may not create teams.")
+        raise ProjectCreationDenied(Permission.TEAM_CREATE.value)
     fields = data.model_dump(mode="json") | {"name": check_name(data.name)}
     team = Team(id=new_id("team"), **fields)
     with unless_refused(session, TeamNameTaken(f"The team name {data.name!r} is taken; choose another.")):

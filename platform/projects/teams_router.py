@@ -3,6 +3,8 @@
 from fastapi import APIRouter
 
 from ..auth.deps import CurrentPrincipal
+from ..auth.needs import Caller, needs, open_to
+from ..auth.permissions import Permission
 from ..kernel.deps import DbSession, Paging
 from ..kernel.pagination import Page
 from . import teams
@@ -21,6 +23,7 @@ router = APIRouter(tags=["teams"])
 
 
 @router.post("/teams", status_code=201)
+@needs(Permission.TEAM_CREATE)
 def create_team(data: TeamCreate, session: DbSession, principal: CurrentPrincipal) -> TeamRead:
     """Make a team that the caller owns."""
     team = teams.create_team(session, principal=principal, data=data)
@@ -28,6 +31,7 @@ def create_team(data: TeamCreate, session: DbSession, principal: CurrentPrincipa
 
 
 @router.get("/teams")
+@open_to(Caller.ACCOUNT)
 def list_teams(session: DbSession, principal: CurrentPrincipal, query: Paging) -> Page[TeamRead]:
     """List the teams that the caller is in; an administrator sees all."""
     page = teams.list_teams(session, principal=principal, query=query)

@@ -6,6 +6,7 @@ from fastapi import Depends
 from sqlmodel import Session
 
 from ..auth.deps import CurrentPrincipal
+from ..auth.needs import needs
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
@@ -28,10 +29,12 @@ def authorize_model(session: Session, principal: Principal, model_id: str, permi
     return authorize_owned(session, principal, session.get(RegisteredModel, model_id), permission, missing=missing)
 
 
+@needs(Permission.MODEL_READ)
 def _reader(model_id: str, principal: CurrentPrincipal, session: DbSession) -> RegisteredModel:
     return authorize_model(session, principal, model_id, Permission.MODEL_READ)
 
 
+@needs(Permission.MODEL_WRITE)
 def _writer(model_id: str, principal: CurrentPrincipal, session: DbSession) -> RegisteredModel:
     return authorize_model(session, principal, model_id, Permission.MODEL_WRITE)
 

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey
+from ..auth.needs import needs, shows
 from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
-from ..kernel.downloads import blob_answer
+from ..kernel.downloads import blob_answer, blob_answers
 from ..kernel.pagination import Page
 from ..kernel.uploads import BINARY_BODY, received
 from . import service, uploads, versions
@@ -28,9 +29,14 @@ from .schemas import (
 router = APIRouter(prefix="/models", tags=["models"])
 
 Filename = Annotated[str, Query(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+SignatureText = Annotated[
+    str | None,
+    Query(max_length=12_000, description="Inputs and outputs as JSON, for files that do not tell them"),
+]
 
 
 @router.post("", status_code=201)
+@needs(Permission.MODEL_WRITE)
 def create_model(data: ModelCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey) -> ModelRead:
     """Make a model without versions."""
 
@@ -42,6 +48,7 @@ def create_model(data: ModelCreate, session: DbSession, principal: CurrentPrinci
 
 
 @router.get("")
+@shows(Permission.MODEL_READ)
 def list_models(
     session: DbSession,
     principal: CurrentPrincipal,
@@ -85,11 +92,17 @@ def create_model_version(
     return key.once(session, data, VersionRead, create)
 
 
-@router.post("/{model_id}/versions/import", status_code=201, openapi_extra=BINARY_BODY)
+@router.post("/{model_id}/versions/import", status_code=201, openapi_extra=BINARY_BODY, responses={415: {}})
+@needs(Permission.MODEL_WRITE)
 async def import_model_version(
-    model_id: str, filename: Filename, request: Request, principal: DetachedPrincipal, resources: AppResources
+    model_id: str,
+    filename: Filename,
+    request: Request,
+    principal: DetachedPrincipal,
+    resources: AppResources,
+    signature: SignatureText = None,
 ) -> VersionRead:
-    """Make a ready version from the body, an ONNX file."""
+    """Make a ready version from the body, a model file; programs such as TorchScript need their signature beside it."""
 
     def authorize() -> None:
         with resources.session() as session:
@@ -98,7 +111,13 @@ async def import_model_version(
     await run_in_threadpool(authorize)
     async with received(request.stream(), resources.settings) as upload:
         return await run_in_threadpool(
-            uploads.import_onnx, resources, principal, model_id=model_id, upload=upload, filename=filename
+            uploads.import_model,
+            resources,
+            principal,
+            model_id=model_id,
+            upload=upload,
+            filename=filename,
+            signature=uploads.given_signature(signature),
         )
 
 
@@ -109,19 +128,20 @@ def get_model_versions(model: ModelReader, session: DbSession, query: Paging) ->
     return Page(items=versions.describe_versions(session, page.items), next_cursor=page.next_cursor)
 
 
-@router.get("/{model_id}/versions/{version}")
+@router.get("/{model_id}/versions/{version:int}")
 def get_model_version(version: VersionReader, session: DbSession) -> VersionRead:
     """Return one version with its artifacts and lineage."""
     return versions.describe_version(session, version)
 
 
-@router.delete("/{model_id}/versions/{version}", status_code=204)
+@router.delete("/{model_id}/versions/{version:int}", status_code=204)
 def delete_model_version(version: VersionWriter, session: DbSession) -> None:
     """Remove one version, unless something needs it; its number is not given again."""
     versions.delete_version(session, version)
 
 
-@router.post("/{model_id}/versions/{version}/complete")
+@router.post("/{model_id}/versions/{version:int}/complete")
+@needs(Permission.MODEL_WRITE)
 def complete_model_version(
     data: VersionComplete,
     model_id: str,
@@ -136,14 +156,15 @@ def complete_model_version(
     return uploads.complete_version(resources, version_id=version_id, data=data)
 
 
-@router.post("/{model_id}/versions/{version}/fail")
+@router.post("/{model_id}/versions/{version:int}/fail")
 def fail_model_version(data: VersionFailure, version: VersionWriter, session: DbSession) -> VersionRead:
     """Give up a draft, saying why."""
     failed = versions.mark_failed(session, version_id=version.id, error=data.error)
     return versions.describe_version(session, failed)
 
 
-@router.put("/{model_id}/versions/{version}/artifacts/{path:path}", openapi_extra=BINARY_BODY)
+@router.put("/{model_id}/versions/{version:int}/artifacts/{path:path}", openapi_extra=BINARY_BODY)
+@needs(Permission.MODEL_WRITE)
 async def upload_model_artifact(
     model_id: str,
     version: int,
@@ -160,8 +181,10 @@ async def upload_model_artifact(
         return await run_in_threadpool(uploads.store_artifact, resources, draft, upload, path=path, type_=type_)
 
 
-@router.head("/{model_id}/versions/{version}/artifacts/{path:path}", include_in_schema=False)
-@router.get("/{model_id}/versions/{version}/artifacts/{path:path}", response_class=Response)
+@router.head("/{model_id}/versions/{version:int}/artifacts/{path:path}", include_in_schema=False)
+@router.get(
+    "/{model_id}/versions/{version:int}/artifacts/{path:path}", response_class=Response, responses=blob_answers()
+)
 def download_model_artifact(
     path: str, version: VersionReader, session: DbSession, request: Request, resources: AppResources
 ) -> Response:

@@ -6,6 +6,7 @@ from fastapi import Depends
 from sqlmodel import Session
 
 from ..auth.deps import CurrentPrincipal
+from ..auth.needs import needs
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession
@@ -25,18 +26,22 @@ def _run(session: Session, principal: Principal, run_id: str, permission: Permis
     return authorize_owned(session, principal, session.get(Run, run_id), permission, missing=RunNotFound(run_id))
 
 
+@needs(Permission.RUN_READ)
 def _experiment_reader(experiment_id: str, principal: CurrentPrincipal, session: DbSession) -> Experiment:
     return _experiment(session, principal, experiment_id, Permission.RUN_READ)
 
 
+@needs(Permission.RUN_WRITE)
 def _experiment_writer(experiment_id: str, principal: CurrentPrincipal, session: DbSession) -> Experiment:
     return _experiment(session, principal, experiment_id, Permission.RUN_WRITE)
 
 
+@needs(Permission.RUN_READ)
 def _run_reader(run_id: str, principal: CurrentPrincipal, session: DbSession) -> Run:
     return _run(session, principal, run_id, Permission.RUN_READ)
 
 
+@needs(Permission.RUN_WRITE)
 def _run_writer(run_id: str, principal: CurrentPrincipal, session: DbSession) -> Run:
     return _run(session, principal, run_id, Permission.RUN_WRITE)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from ..auth.deps import CurrentPrincipal, OncePerKey
+from ..auth.needs import needs, shows
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
 from ..kernel.deps import DbSession, Paging
@@ -27,6 +28,7 @@ router = APIRouter(tags=["tracking"])
 
 
 @router.post("/experiments", status_code=201)
+@needs(Permission.RUN_WRITE)
 def create_experiment(
     data: ExperimentCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey
 ) -> ExperimentRead:
@@ -40,6 +42,7 @@ def create_experiment(
 
 
 @router.get("/experiments")
+@shows(Permission.RUN_READ)
 def list_experiments(
     session: DbSession, principal: CurrentPrincipal, query: Paging, project_id: str | None = None
 ) -> Page[ExperimentRead]:
@@ -61,6 +64,7 @@ def delete_experiment(experiment: ExperimentWriter, session: DbSession) -> None:
 
 
 @router.post("/runs", status_code=201)
+@needs(Permission.RUN_WRITE)
 def create_run(data: RunCreate, session: DbSession, principal: CurrentPrincipal, key: OncePerKey) -> RunRead:
     """Start a run."""
     project = choose_project(session, principal, data.project_id, Permission.RUN_WRITE)
@@ -74,6 +78,7 @@ def create_run(data: RunCreate, session: DbSession, principal: CurrentPrincipal,
 
 
 @router.get("/runs")
+@shows(Permission.RUN_READ)
 def list_runs(
     session: DbSession,
     principal: CurrentPrincipal,

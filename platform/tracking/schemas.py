@@ -4,7 +4,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ..kernel.bodies import Number, Whole
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Description = Annotated[str, StringConstraints(max_length=4000)]
@@ -43,8 +45,8 @@ class MetricsWrite(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    step: int = Field(default=0, ge=0, lt=2**63)
-    metrics: dict[MetricKey, FiniteFloat] = Field(min_length=1, max_length=1000)
+    step: Whole = Field(default=0, ge=0, lt=2**63)
+    metrics: dict[MetricKey, Number] = Field(min_length=1, max_length=1000)
 
 
 class RunFinish(BaseModel):

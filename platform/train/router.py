@@ -7,10 +7,11 @@ from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey
+from ..auth.needs import Caller, needs, shows
 from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.disk import require_room
-from ..kernel.downloads import blob_answer
+from ..kernel.downloads import blob_answer, blob_answers
 from ..kernel.pagination import Page
 from ..kernel.uploads import BINARY_BODY, received
 from . import checkpoints, service
@@ -30,6 +31,7 @@ _READ, _WRITE = Permission.JOB_READ, Permission.JOB_WRITE
 
 
 @router.post("", status_code=202)
+@needs(Permission.JOB_WRITE, Permission.DATASET_READ, Permission.MODEL_WRITE)
 def start_training(
     config: TrainingConfig, session: DbSession, principal: CurrentPrincipal, key: OncePerKey, resources: AppResources
 ) -> TrainingJobRead:
@@ -44,6 +46,7 @@ def start_training(
 
 
 @router.get("")
+@shows(Permission.JOB_READ)
 def list_training_jobs(
     session: DbSession,
     principal: CurrentPrincipal,
@@ -57,18 +60,21 @@ def list_training_jobs(
 
 
 @router.get("/{job_id}")
+@needs(Permission.JOB_READ)
 def get_training_job(job_id: str, session: DbSession, principal: CurrentPrincipal) -> TrainingJobRead:
     """Return one job with the last lines of its log."""
     return service.read_job(session, service.get_job(session, principal=principal, job_id=job_id, permission=_READ))
 
 
 @router.get("/{job_id}/status")
+@needs(Permission.JOB_READ)
 def get_training_status(job_id: str, session: DbSession, principal: CurrentPrincipal) -> TrainingStatus:
     """Return how far one job is."""
     return service.read_status(service.get_job(session, principal=principal, job_id=job_id, permission=_READ))
 
 
 @router.get("/{job_id}/logs", response_class=PlainTextResponse)
+@needs(Permission.JOB_READ)
 def get_training_logs(job_id: str, session: DbSession, principal: CurrentPrincipal) -> PlainTextResponse:
     """Return all that one job has written."""
     job = service.get_job(session, principal=principal, job_id=job_id, permission=_READ)
@@ -76,6 +82,7 @@ def get_training_logs(job_id: str, session: DbSession, principal: CurrentPrincip
 
 
 @router.post("/{job_id}/cancel", status_code=202)
+@needs(Permission.JOB_WRITE)
 def stop_training(job_id: str, session: DbSession, principal: CurrentPrincipal) -> TrainingJobRead:
     """Ask a job to stop."""
     job = service.get_job(session, principal=principal, job_id=job_id, permission=_WRITE)
@@ -83,24 +90,28 @@ def stop_training(job_id: str, session: DbSession, principal: CurrentPrincipal) 
 
 
 @router.delete("/{job_id}", status_code=204)
+@needs(Permission.JOB_WRITE)
 def delete_training_job(job_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
     """Remove a job that has ended."""
     service.delete_job(session, service.get_job(session, principal=principal, job_id=job_id, permission=_WRITE))
 
 
 @router.post("/{job_id}/progress", status_code=204)
+@needs(Permission.JOB_REPORT, caller=Caller.JOB)
 def report_progress(job_id: str, report: ProgressReport, session: DbSession, principal: CurrentPrincipal) -> None:
     """Take what the running job says after an epoch."""
     service.report_progress(session, principal=principal, job_id=job_id, report=report)
 
 
 @router.post("/{job_id}/result", status_code=204)
+@needs(Permission.JOB_REPORT, caller=Caller.JOB)
 def report_result(job_id: str, report: ResultReport, session: DbSession, principal: CurrentPrincipal) -> None:
     """Take what the job says at its end."""
     service.report_result(session, principal=principal, job_id=job_id, report=report)
 
 
 @router.put("/{job_id}/checkpoint", openapi_extra=BINARY_BODY)
+@needs(Permission.JOB_REPORT, caller=Caller.JOB)
 async def put_checkpoint(
     job_id: str,
     epoch: Annotated[int, Query(ge=0)],
@@ -115,7 +126,8 @@ async def put_checkpoint(
 
 
 @router.head("/{job_id}/checkpoint", include_in_schema=False)
-@router.get("/{job_id}/checkpoint", response_class=Response)
+@router.get("/{job_id}/checkpoint", response_class=Response, responses=blob_answers())
+@needs(Permission.JOB_READ)
 def get_checkpoint(
     job_id: str, request: Request, session: DbSession, principal: CurrentPrincipal, resources: AppResources
 ) -> Response:

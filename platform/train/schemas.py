@@ -4,8 +4,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ..kernel.bodies import Number, PlainName, VersionNumber, Whole
 from ..projects.schemas import JobDefaults
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -44,7 +45,7 @@ class DatasetReference(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str
-    version: int | None = Field(None, ge=1)
+    version: VersionNumber | None = None
 
 
 class ModelReference(BaseModel):
@@ -52,7 +53,7 @@ class ModelReference(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: PlainName
 
 
 class ResourceRequirements(BaseModel):
@@ -60,9 +61,9 @@ class ResourceRequirements(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    num_workers: int = Field(1, ge=1, le=64)
-    cpus_per_worker: float = Field(1.0, gt=0, le=256)
-    gpus_per_worker: float = Field(0.0, ge=0, le=64)
+    num_workers: Whole = Field(1, ge=1, le=64)
+    cpus_per_worker: Number = Field(1.0, gt=0, le=256)
+    gpus_per_worker: Number = Field(0.0, ge=0, le=64)
 
 
 class RestartPolicy(JobDefaults):
@@ -182,16 +183,16 @@ class CheckpointRead(BaseModel):
 class ProgressReport(BaseModel):
     """What a running job says after an epoch."""
 
-    epoch: int = Field(ge=0)
-    total_epochs: int = Field(ge=1)
-    metrics: dict[str, FiniteFloat] = {}
+    epoch: Whole = Field(ge=0)
+    total_epochs: Whole = Field(ge=1)
+    metrics: dict[str, Number] = {}
 
 
 class ResultReport(BaseModel):
     """What a job says at its end."""
 
     model_version_id: str
-    metrics: dict[str, FiniteFloat] = {}
+    metrics: dict[str, Number] = {}
 
 
 class ProgramCreate(BaseModel):

@@ -38,7 +38,7 @@ LONGEST_LIST = 1000
 MAX_PACKAGE_BYTES = 100 * 2**20
 _NAME = "job_name"
 # Whoever submits a program may do all that the program's own key may.
-_NEEDED = (Permission.JOB_WRITE, *sorted(JOB_PERMISSIONS - {Permission.JOB_REPORT}))
+NEEDED = (Permission.JOB_WRITE, *sorted(JOB_PERMISSIONS - {Permission.JOB_REPORT}))
 
 
 def submit_program(
@@ -55,7 +55,7 @@ def submit_program(
         QuotaExceeded: If the project may not run that much more at once.
         SubmissionIdTaken: If the project has a job of that submission id.
     """
-    for permission in _NEEDED:
+    for permission in NEEDED:
         authorize(session, principal, project_id, permission)
     config = _pinned(session, project_id, program)
     check_resources(settings.ray, ResourceRequirements(cpus_per_worker=config.resources.entrypoint_num_cpus))

@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
-from sqlmodel import col, select
+from sqlmodel import select
 
 from data_makers import make_dataset, uploaded
-from factories import Tenant
+from factories import Tenant, make_admin
 from model_makers import add_version
-from raymill.auth.models import User
 from raymill.controller.cleanup import collect_blobs
 from raymill.kernel.clock import utc_now
 from raymill.kernel.resources import Resources
@@ -30,11 +28,9 @@ TABLE = b"width,kind\n1,a\n2,b\n"
 
 
 @pytest.fixture
-def admin(resources: Resources, bob: Tenant) -> Tenant:
+def admin(bob: Tenant) -> Tenant:
     """Return an administrator who is no member of alice's project."""
-    with resources.session() as session:
-        session.execute(update(User).where(col(User.id) == bob.user_id).values(role="admin"))
-    return bob
+    return make_admin(bob)
 
 
 def limit(admin: Tenant, tenant: Tenant, **limits: float) -> None:

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 from sqlmodel import col
 
-from factories import Tenant, make_tenant
+from factories import Tenant, give_role, make_admin, make_tenant
 from raymill.auth.models import User
 from raymill.auth.permissions import ROLES, Permission, ProjectRole
 from raymill.deployments.compile import DATA_PLANE
@@ -192,9 +192,8 @@ def test_administrators_see_all_teams_and_viewers_make_none(
     resources: Resources, alice: Tenant, bob: Tenant, carol: Tenant
 ) -> None:
     team_id = make_team(alice)
-    with resources.session() as session:
-        session.execute(update(User).where(col(User.id) == bob.user_id).values(role="admin"))
-        session.execute(update(User).where(col(User.id) == carol.user_id).values(role="viewer"))
+    make_admin(bob)
+    give_role(carol, "viewer")
     assert [one["id"] for one in bob.get("/teams").json()["items"]] == [team_id]
     assert bob.patch("/teams/readers", json={"description": "by admin"}).json()["description"] == "by admin"
     assert carol.post("/teams", json={"name": "more"}).status_code == 403

@@ -285,13 +285,17 @@ def _metrics(
 def _write(task: TrainingTask, problem: TabularProblem, weights: Weights) -> list[File]:
     parameters: TabularParameters = task.parameters
     safetensors, network, config = (task.folder / name for name in ("model.safetensors", "model.onnx", "config.json"))
-    save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, safetensors)
+    document = _config(problem, parameters)
+    # All that a model server needs to answer with this file alone.
+    described = json.dumps(document | {"signature": _signature(problem, parameters.target)})
+    arrays = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    save_file(arrays, safetensors, metadata={"raymill": described})
+    config.write_text(json.dumps(document, indent=2) + "\n")
     output = problem.objective.output
     write_network(weights, network, encoder=problem.encoder, output=output)
     feeds = problem.encoder.feeds(problem.sample)
     check_network(network, feeds, _answers(weights, parameters.hidden_sizes, problem), output=output)
-    _write_config(config, problem, parameters)
-    return [File("model", network), File("weights", safetensors), File("config", config)]
+    return [File("model", network), File("model", safetensors), File("config", config)]
 
 
 @torch.no_grad()
@@ -304,9 +308,9 @@ def _answers(weights: Weights, hidden_sizes: list[int], problem: TabularProblem)
     return answers
 
 
-def _write_config(path: Path, problem: TabularProblem, parameters: TabularParameters) -> None:
+def _config(problem: TabularProblem, parameters: TabularParameters) -> dict[str, Any]:
     encoder = problem.encoder
-    document = {
+    return {
         "architecture": "tabular-network",
         "output": problem.objective.output,
         "columns": encoder.columns,
@@ -322,7 +326,6 @@ def _write_config(path: Path, problem: TabularProblem, parameters: TabularParame
         "hidden_sizes": parameters.hidden_sizes,
         "hyperparameters": parameters.model_dump(),
     }
-    path.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _signature(problem: TabularProblem, target: str) -> dict[str, Any]:
