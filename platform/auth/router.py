@@ -4,11 +4,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.security import OAuth2PasswordRequestForm
+from sqlmodel import Session
 
 from ..kernel.deps import AppResources, DbSession
+from ..kernel.resources import Resources
 from . import registration, service
 from .deps import ClientAddress, CurrentAccount, CurrentPerson
 from .errors import SessionEnded
+from .hashing import in_turn
 from .schemas import (
     AuthResponse,
     LoginCredentials,
@@ -24,23 +27,24 @@ from .users_router import router as users_router
 router = APIRouter(tags=["auth"])
 
 
-@router.post("/auth/register", status_code=201)
+@router.post("/auth/register", status_code=201, responses={403: {}, 409: {}})
+@in_turn
 def register(data: UserRegistration, session: DbSession, resources: AppResources) -> AuthResponse:
     """Make an account and log it in."""
     return registration.register(session, data=data, signer=resources.signer, settings=resources.settings.auth)
 
 
-@router.post("/auth/login")
+@router.post("/auth/login", responses={401: {}})
+@in_turn
 def login(
     credentials: LoginCredentials, session: DbSession, resources: AppResources, address: ClientAddress
 ) -> AuthResponse:
     """Open a session."""
-    settings = resources.settings.auth
-    with LoginAttempt(resources.limiter, settings, credentials.email, address):
-        return service.login(session, credentials=credentials, signer=resources.signer, settings=settings)
+    return _login(session, resources, credentials, address)
 
 
-@router.post("/auth/token")
+@router.post("/auth/token", responses={401: {}})
+@in_turn
 def login_by_form(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     session: DbSession,
@@ -49,10 +53,10 @@ def login_by_form(
 ) -> AuthResponse:
     """Open a session as an OAuth 2 client does (RFC 6749 section 4.3): ``username`` is the email."""
     credentials = LoginCredentials(email=form.username[:320], password=form.password[:1024])
-    return login(credentials, session, resources, address)
+    return _login(session, resources, credentials, address)
 
 
-@router.post("/auth/refresh")
+@router.post("/auth/refresh", responses={401: {}})
 def refresh_token(data: RefreshRequest, resources: AppResources) -> AuthResponse:
     """Exchange a refresh token for a new pair; a second use ends the session."""
     with resources.session() as session:
@@ -77,6 +81,7 @@ def logout_all(person: CurrentPerson, session: DbSession) -> None:
 
 
 @router.post("/auth/password", status_code=204)
+@in_turn
 def change_password(
     data: PasswordChange,
     person: CurrentPerson,
@@ -108,6 +113,12 @@ def validate_token(data: TokenRequest, session: DbSession, resources: AppResourc
 def get_jwks(resources: AppResources) -> dict[str, Any]:
     """Return the public keys that verify access tokens, the present one first (RFC 7517)."""
     return resources.signer.verifier.jwks()
+
+
+def _login(session: Session, resources: Resources, credentials: LoginCredentials, address: str) -> AuthResponse:
+    settings = resources.settings.auth
+    with LoginAttempt(resources.limiter, settings, credentials.email, address):
+        return service.login(session, credentials=credentials, signer=resources.signer, settings=settings)
 
 
 router.include_router(users_router)

@@ -52,7 +52,7 @@ def list_sso_providers(providers: Providers) -> list[SsoProviderRead]:
     ]
 
 
-@router.get("/auth/sso/{provider}/login", status_code=307, response_class=RedirectResponse)
+@router.get("/auth/sso/{provider}/login", status_code=307, response_class=RedirectResponse, responses={502: {}})
 def begin_sso_login(
     provider: str, request: Request, resources: AppResources, providers: Providers, address: ClientAddress
 ) -> Response:
@@ -78,7 +78,7 @@ def begin_sso_login(
     return answer
 
 
-@router.get("/auth/sso/{provider}/callback")
+@router.get("/auth/sso/{provider}/callback", responses={401: {}, 403: {}, 409: {}, 502: {}})
 def finish_sso_login(
     provider: str,
     answer: Annotated[SsoAnswer, Query()],

@@ -1,5 +1,9 @@
 """Compose the control plane's FastAPI application."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
@@ -9,6 +13,7 @@ from ..auth.sso import SsoProviders
 from ..auth.sso_router import router as sso
 from ..data.router import router as data
 from ..deployments.router import router as deployments
+from ..kernel.browsers import cross_origin
 from ..kernel.resources import Resources
 from ..monitoring.router import router as monitoring
 from ..projects.accounts_router import router as accounts
@@ -19,7 +24,8 @@ from ..projects.teams_router import router as teams
 from ..registry.router import router as registry
 from ..tracking.router import router as tracking
 from ..train.router import router as train
-from . import docs_page, errors, health
+from . import docs_page, errors, health, openapi
+from .audit import router as audit
 from .headers import SecurityHeaders
 from .limits import RateLimits
 from .me import router as me
@@ -27,6 +33,7 @@ from .metrics import RequestMetrics
 from .middleware import LastResort, RequestContext
 from .project_overview import router as project_overview
 from .ray_jobs import router as ray_jobs
+from .refusals import Audited, Refusals
 from .subscriptions import subscribe
 
 _SLICES = (
@@ -46,10 +53,8 @@ _SLICES = (
     deployments,
     monitoring,
     ray_jobs,
+    audit,
 )
-
-# What pages of other origins may read of an answer beside its body.
-_READABLE = ["Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID"]
 
 
 def create_app(resources: Resources) -> FastAPI:
@@ -60,9 +65,11 @@ def create_app(resources: Resources) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
+        lifespan=_until_written,
     )
     app.state.resources = resources
     app.state.metrics = RequestMetrics()
+    app.state.refusals = Refusals(resources.database, app.state.metrics)
     app.state.sso = SsoProviders(resources.settings)
     subscribe(resources)
     for router in _SLICES:
@@ -72,6 +79,7 @@ def create_app(resources: Resources) -> FastAPI:
     app.mount("/docs/assets", docs_page.assets)
     _wrap(app, resources)
     errors.install(app)
+    openapi.install(app)
     return app
 
 
@@ -80,15 +88,17 @@ def _wrap(app: FastAPI, resources: Resources) -> None:
     app.add_middleware(LastResort)
     app.add_middleware(RateLimits, resources=resources)
     if origins := resources.settings.http.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(origins),
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"],
-            expose_headers=_READABLE,
-        )
+        app.add_middleware(CORSMiddleware, **cross_origin(origins))
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Audited, refusals=app.state.refusals)
     app.add_middleware(RequestContext, metrics=app.state.metrics)
+
+
+@asynccontextmanager
+async def _until_written(app: FastAPI) -> AsyncIterator[None]:
+    """Let nothing that was refused be missing in the audit log after an orderly stop."""
+    yield
+    await run_sync(app.state.refusals.close)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -6,7 +6,9 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from ..kernel import acting
 from ..kernel.disk import means_full
 from ..kernel.errors import DiskFull, ErrorType, RaymillError, error_body
 from ..kernel.telemetry import current_request_id
@@ -59,7 +61,21 @@ def _http(request: Request, error: Exception) -> JSONResponse:
         405: f"{request.method} is not allowed at {request.url.path}.",
     }
     message = messages.get(error.status_code, str(error.detail))
-    return _answer(error.status_code, type_, message, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return _answer(error.status_code, type_, message, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that any route at this path takes; the router itself names only those of one route."""
+    scope = {key: value for key, value in request.scope.items() if key not in ("route", "endpoint", "path_params")}
+    routes = request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches(scope | {"method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _unwritten(request: Request, error: Exception) -> JSONResponse:
@@ -87,5 +103,6 @@ def _answer(
     details: dict[str, object] | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
+    acting.refuse(message)
     body = error_body(type_, message, request_id=current_request_id(), details=details)
     return JSONResponse(body, status_code=status, headers=headers)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import redis
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
 from ..kernel.deps import AppResources
@@ -26,7 +26,7 @@ def get_health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=Readiness)
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 def get_readiness(resources: AppResources) -> JSONResponse:
     """Tell whether database, cache and object store answer; 503 when one does not."""
     checks: dict[str, Callable[[], object]] = {
@@ -40,7 +40,7 @@ def get_readiness(resources: AppResources) -> JSONResponse:
     return JSONResponse(body, status_code=200 if ready else 503, headers={} if ready else {"Retry-After": "2"})
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse)
 def get_platform_metrics(request: Request) -> Response:
     """Return the control plane's own metrics in Prometheus' text format."""
     return Response(request.app.state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,14 +1,12 @@
 """The rate limits of the control plane, per address and per principal, as one plain ASGI layer."""
 
-from ipaddress import IPv6Address, ip_address, ip_network
-
 from anyio.to_thread import run_sync
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..auth.deps import credential_of
 from ..kernel.errors import AuthenticationFailed, RateLimited
-from ..kernel.limits import Decision, Limit
+from ..kernel.limits import Decision, Limit, network_of
 from ..kernel.resources import Resources
 from ..kernel.security import hash_secret
 from .errors import refusal
@@ -82,16 +80,8 @@ class RateLimits:
 
 
 def _network(scope: Scope) -> str:
-    """Name the client's address; of IPv6 the /64 that one customer has at least."""
     client = scope.get("client")
-    host = client[0] if client else ""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
-        return str(ip_network((address.packed, 64), strict=False))
-    return str(address)
+    return network_of(client[0] if client else "")
 
 
 def _counts(decision: Decision) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
@@ -25,6 +26,12 @@ class RangeNotSatisfiable(ValidationFailed):
     def headers(self) -> dict[str, str]:
         """Say how long the content is, as RFC 9110 section 15.5.17 asks."""
         return {"Content-Range": f"bytes */{self._size_bytes}"}
+
+
+def blob_answers(media_type: str = "application/octet-stream") -> dict[int | str, dict[str, Any]]:
+    """Return what a route that sends blobs says in the API's description."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"content": content}, 206: {"description": "One range of it", "content": content}, 416: {}}
 
 
 def blob_answer(

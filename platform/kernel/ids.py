@@ -6,7 +6,7 @@ from typeid import TypeID
 
 from .errors import ValidationFailed
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 def new_id(prefix: str) -> str:
@@ -20,7 +20,7 @@ def check_name(name: str) -> str:
     Raises:
         ValidationFailed: If it does not.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ValidationFailed(
             f"The name {name!r} is not allowed: use 1 to 40 lower-case letters, digits and dashes, "
             "starting with a letter or a digit.",
