@@ -7,6 +7,8 @@ from typing import Any, cast
 import httpx
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import update
+from sqlmodel import col
 
 from raymill.auth.models import User
 from raymill.auth.service import open_session
@@ -80,3 +82,25 @@ def make_tenant(client: TestClient, name: str) -> Tenant:
     )
     assert project.status_code == 201, project.text
     return Tenant(client=client, user_id=tokens["user"]["id"], project_id=project.json()["id"], tokens=tokens)
+
+
+def make_admin(tenant: Tenant) -> Tenant:
+    """Make the account an administrator's."""
+    return give_role(tenant, "admin")
+
+
+def give_role(tenant: Tenant, role: str) -> Tenant:
+    """Give the account a global role."""
+    resources: Resources = cast(FastAPI, tenant.client.app).state.resources
+    with resources.session() as session:
+        session.execute(update(User).where(col(User.id) == tenant.user_id).values(role=role))
+    return tenant
+
+
+def make_key(tenant: Tenant, **changes: Any) -> dict[str, Any]:
+    """Make an API key of the tenant's project that may whatever the tenant may, unless told otherwise."""
+    body = {"name": "ci", "project_id": tenant.project_id, "permissions": ["*"]} | changes
+    answer = tenant.post("/api-keys", json=body)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made

@@ -11,6 +11,15 @@ class ApiKeyChanged:
 
 
 @dataclass(frozen=True)
+class ApiKeyRotated:
+    """A key of this project has a successor of the same rights."""
+
+    project_id: str
+    key_id: str
+    successor_id: str
+
+
+@dataclass(frozen=True)
 class SessionRevoked:
     """A session ended before its tokens did."""
 
@@ -27,7 +36,7 @@ class RefreshTokenReused:
 
 @dataclass(frozen=True)
 class AccountChanged:
-    """An account was disabled or enabled, deleted, or has another global role."""
+    """An account was disabled or enabled, deleted, has another global role, or was made as an administrator's."""
 
     user_id: str
 

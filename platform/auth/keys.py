@@ -14,7 +14,7 @@ from ..kernel.pagination import Page, PageQuery, paginate
 from ..kernel.resources import Resources
 from ..kernel.security import hash_secret, new_secret
 from .errors import ExpiryPassed, InvalidApiKey, KeyNotFound
-from .events import ApiKeyChanged, ApiKeyUsed
+from .events import ApiKeyChanged, ApiKeyRotated, ApiKeyUsed
 from .models import ApiKey, User
 from .permissions import GlobalRole, Permission
 from .schemas import Principal
@@ -23,11 +23,11 @@ __all__ = [
     "ApiKey",
     "KeyGrant",
     "active_keys",
-    "announce_keys_of",
     "create_key",
     "get_key",
     "list_keys",
     "principal_of",
+    "projects_with_keys_of",
     "revoke_job_keys",
     "revoke_key",
     "revoke_keys_of",
@@ -103,7 +103,7 @@ def rotate_key(session: Session, key: ApiKey, *, overlap_s: int) -> tuple[ApiKey
     session.refresh(key, with_for_update=True)
     if not _lives(key):
         raise InvalidApiKey
-    successor = create_key(
+    successor, secret = create_key(
         session,
         name=key.name,
         project_id=key.project_id,
@@ -118,7 +118,8 @@ def rotate_key(session: Session, key: ApiKey, *, overlap_s: int) -> tuple[ApiKey
     elif key.expires_at is None or key.expires_at > end:
         key.expires_at = end
     session.add(key)
-    return successor
+    record(session, ApiKeyRotated(project_id=key.project_id, key_id=key.id, successor_id=successor.id))
+    return successor, secret
 
 
 def rights_of(key: ApiKey, of_account: frozenset[Permission]) -> frozenset[Permission]:
@@ -153,23 +154,18 @@ def revoke_key(session: Session, key: ApiKey) -> None:
 
 def revoke_job_keys(session: Session, job_id: str) -> None:
     """End whatever keys a job holds."""
-    living = update(ApiKey).where(col(ApiKey.job_id) == job_id, col(ApiKey.revoked_at).is_(None))
-    projects = session.execute(living.values(revoked_at=utc_now()).returning(col(ApiKey.project_id))).scalars()
-    for project_id in set(projects):
-        record(session, ApiKeyChanged(project_id=project_id))
+    _revoke(session, col(ApiKey.job_id) == job_id)
 
 
 def revoke_keys_of(session: Session, user_id: str) -> None:
     """End the keys that stand for an account."""
-    living = update(ApiKey).where(col(ApiKey.created_by) == user_id, col(ApiKey.revoked_at).is_(None))
-    session.execute(living.values(revoked_at=utc_now()))
+    _revoke(session, col(ApiKey.created_by) == user_id)
 
 
-def announce_keys_of(session: Session, user_id: str) -> None:
-    """Record that the keys of an account may be worth something else now, in each project that has some."""
+def projects_with_keys_of(session: Session, user_id: str) -> set[str]:
+    """Return the ids of the projects in which living keys stand for an account."""
     theirs = select(ApiKey.project_id).where(ApiKey.created_by == user_id, col(ApiKey.revoked_at).is_(None))
-    for project_id in session.exec(theirs.distinct()):
-        record(session, ApiKeyChanged(project_id=project_id))
+    return set(session.exec(theirs.distinct()))
 
 
 def active_keys(session: Session, project_id: str) -> list[KeyGrant]:
@@ -228,6 +224,13 @@ def _note_use(resources: Resources, key_id: str) -> None:
     stale = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= utc_now() - _NOTED_EVERY)
     with resources.database.session() as session:
         session.execute(update(ApiKey).where(col(ApiKey.id) == key_id, stale).values(last_used_at=utc_now()))
+
+
+def _revoke(session: Session, whose: ColumnElement[bool]) -> None:
+    living = update(ApiKey).where(whose, col(ApiKey.revoked_at).is_(None))
+    projects = session.execute(living.values(revoked_at=utc_now()).returning(col(ApiKey.project_id))).scalars()
+    for project_id in set(projects):
+        record(session, ApiKeyChanged(project_id=project_id))
 
 
 def _lives(key: ApiKey) -> bool:

@@ -46,6 +46,7 @@ class Permission(StrEnum):
     DEPLOYMENT_WRITE = "deployment:write"
     DEPLOYMENT_PRODUCTION = "deployment:production"
     ENDPOINT_INVOKE = "endpoint:invoke"
+    ENDPOINT_OPEN = "endpoint:open"
     LOG_READ = "log:read"
 
 
@@ -72,7 +73,7 @@ _DEVELOPER = _VIEWER | {
     Permission.DEPLOYMENT_PRODUCTION,
     Permission.LOG_READ,
 }
-_OWNER = _DEVELOPER | {Permission.PROJECT_ADMIN}
+_OWNER = _DEVELOPER | {Permission.PROJECT_ADMIN, Permission.ENDPOINT_OPEN}
 
 ROLES: dict[ProjectRole, frozenset[Permission]] = {
     ProjectRole.VIEWER: _VIEWER,

@@ -12,7 +12,17 @@ from .events import AccountChanged
 from .models import User
 from .permissions import GlobalRole
 
-__all__ = ["User", "assign_role", "delete_user", "disable_user", "enable_user", "get_user", "has_admin", "list_users"]
+__all__ = [
+    "User",
+    "assign_role",
+    "delete_user",
+    "disable_user",
+    "enable_user",
+    "get_user",
+    "has_admin",
+    "list_users",
+    "living_admins",
+]
 
 
 def list_users(session: Session, query: PageQuery) -> Page[User]:
@@ -35,6 +45,11 @@ def get_user(session: Session, user_id: str) -> User:
 def has_admin(session: Session) -> bool:
     """Say whether anybody administers the platform."""
     return session.exec(_living_admins().limit(1)).first() is not None
+
+
+def living_admins(session: Session) -> list[str]:
+    """Return the ids of the accounts that administer the platform."""
+    return list(session.exec(_living_admins().order_by(User.id)))
 
 
 def assign_role(session: Session, user_id: str, role: GlobalRole) -> User:
@@ -98,7 +113,6 @@ def _changed(session: Session, user: User) -> User:
     session.add(user)
     session.flush()
     record(session, AccountChanged(user_id=user.id))
-    keys.announce_keys_of(session, user.id)
     return user
 
 

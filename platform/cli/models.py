@@ -1,5 +1,6 @@
 """`raymill models`: registered models, and those that were made elsewhere."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,19 +17,23 @@ app = typer.Typer(no_args_is_help=True, help="Look at models, and import your ow
 
 @app.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An ONNX file.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A model file; its name tells the format.")],
     project: Annotated[str, typer.Option(help="Project of the model; made when missing.")],
     name: Annotated[str | None, typer.Option(help="Name of the model; the file's unless given.")] = None,
+    signature: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="JSON file with the inputs and outputs.")
+    ] = None,
 ) -> None:
-    """Register an ONNX file as the next version of a model."""
+    """Register a model file as the next version of a model; all but ONNX and safetensors need a signature."""
+    given = json.loads(signature.read_text()) if signature else None
     with Client.from_home(Settings().home) as client:
         project_id = client.projects.from_name(project, create_if_missing=True).id
         model = client.models.from_name(name or name_of(file), project_id=project_id, create_if_missing=True)
-        version = client.models.import_onnx(model.id, file)
-    signature = version.signature or {}
+        version = client.models.import_file(model.id, file, signature=given)
+    described = version.signature or {}
     typer.echo(f"{model.name} version {version.version} is {version.status}.")
     for role in ("inputs", "outputs"):
-        typer.echo(f"{role}: {', '.join(_tensor(spec) for spec in signature.get(role, []))}")
+        typer.echo(f"{role}: {', '.join(_tensor(spec) for spec in described.get(role, []))}")
     typer.echo(f"Serve it: raymill deploy {model.name} --project {project}")
 
 

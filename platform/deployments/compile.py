@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from ..auth.keys import KeyGrant as Key
 from ..auth.permissions import Permission
-from ..serving.grants import KeyGrant, ProjectGrants, Revocations
-from ..serving.table import EndpointDocument
+from ..serving.grants import Administrators, KeyGrant, ProjectGrants, Revocations
+from ..serving.table import AccessPolicy, EndpointDocument
 from ..serving.table import Revision as ServedRevision
 from .models import Deployment, Revision
 from .schemas import Environment
@@ -41,6 +41,7 @@ def compile_endpoint(deployment: Deployment, revisions: Iterable[Revision], *, v
         project_id=deployment.project_id,
         revisions=tuple(_revision(row) for row in sorted(served, key=lambda row: row.number)),
         traffic=traffic,
+        access=AccessPolicy.model_validate(deployment.access),
     )
 
 
@@ -77,6 +78,11 @@ def compile_revocations(sessions: Mapping[str, float], disabled: Iterable[str], 
     return Revocations(version=version, sessions=until, users=frozenset(disabled))
 
 
+def compile_administrators(users: Iterable[str], *, version: int = 1) -> Administrators:
+    """Write down whose logins may do everything everywhere."""
+    return Administrators(version=version, users=frozenset(users))
+
+
 def _rights(key: Key, of_maker: frozenset[Permission]) -> frozenset[Permission]:
     return of_maker if key.permissions is None else of_maker & key.permissions
 
@@ -94,5 +100,6 @@ def _revision(row: Revision) -> ServedRevision:
             "sha256": row.sha256,
             "size_bytes": row.size_bytes,
             "signature": row.signature,
+            "app": row.app,
         }
     )

@@ -20,12 +20,14 @@ class DeploymentExists(Conflict):
         )
 
 
-class TierUnavailable(ValidationFailed):
-    """Raised when a deployment asks for a tier that this platform does not offer."""
+class KeysNotUsable(ValidationFailed):
+    """Raised when an access policy names keys that could never invoke the endpoint."""
 
-    def __init__(self, tier: str) -> None:
+    def __init__(self, key_ids: list[str]) -> None:
         super().__init__(
-            f"This platform does not offer the {tier} tier yet; use 'serverless' or 'auto'.", details={"tier": tier}
+            "An access policy can name living API keys of the project that hold endpoint:invoke and are not bound to "
+            f"another endpoint; these are none: {', '.join(key_ids)}.",
+            details={"keys": key_ids},
         )
 
 

@@ -20,9 +20,13 @@ class Deployment(Table, table=True):
     name: str
     environment: str
     endpoint_key: str = Field(unique=True)
-    tier: str = Tier.SERVERLESS
+    tier: str = Tier.AUTO
+    # What each replica of an app of its own gets, and how many there are; the pool asks for neither.
+    requested: dict[str, Any] = document(default_factory=dict)
+    scaling: dict[str, Any] = document(default_factory=dict)
     model_id: str = Field(foreign_key="registered_model.id", index=True)
     traffic: dict[str, int] = document()
+    access: dict[str, Any] = document(default_factory=lambda: {"policy": "project"})
     status: str = Field(default=DeploymentStatus.DEPLOYING, index=True)
     reason: str | None = None
     replicas: int = 0
@@ -48,6 +52,11 @@ class Revision(Table, table=True):
     sha256: str
     size_bytes: int = Field(sa_type=BigInteger)
     signature: dict[str, Any] = document()
+    app: str | None = None
+    # What the cluster last said of the app.
+    app_status: str | None = None
+    app_message: str | None = None
+    app_replicas: int = 0
 
 
 class Publication(SQLModel, table=True):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import case, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select
 
-from ..auth import keys
+from ..auth import keys, users
 from ..auth import service as accounts
 from ..kernel.cache import CacheUnavailable
 from ..kernel.clock import utc_now
@@ -23,9 +23,10 @@ from ..serving import channel
 from ..serving.documents import Document, SealedDocument, Tombstone, read_envelope, seal
 from ..serving.grants import ProjectGrants
 from ..serving.table import EndpointDocument
-from .compile import compile_endpoint, compile_grants, compile_revocations
+from .compile import compile_administrators, compile_endpoint, compile_grants, compile_revocations
 from .models import Deployment, Publication, Revision
-from .schemas import DeploymentStatus
+from .schemas import DeploymentStatus, Tier
+from .tiers import awaits_app
 
 log = structlog.get_logger("raymill.deployments")
 
@@ -73,7 +74,7 @@ def announce(resources: Resources, sealed: SealedDocument, *, timeout_s: float =
 
 
 def mark_ready(resources: Resources, sealed: SealedDocument) -> None:
-    """Note that every live model server holds this version of the endpoint."""
+    """Note that every live model server holds this version of the endpoint, unless an app of it does not run yet."""
     try:
         replicas = len(channel.live_servers(resources.cache))
     except CacheUnavailable:
@@ -82,8 +83,11 @@ def mark_ready(resources: Resources, sealed: SealedDocument) -> None:
         col(Deployment.endpoint_key) == sealed.key,
         col(Deployment.published_version) == sealed.version,
         col(Deployment.status) == DeploymentStatus.DEPLOYING,
+        ~awaits_app(),
     )
-    ready = {"status": DeploymentStatus.READY, "reason": None, "replicas": replicas}
+    # A dedicated deployment has replicas of its own, which are counted where they are made.
+    of_its_own = (col(Deployment.tier) == Tier.DEDICATED, col(Deployment.replicas))
+    ready = {"status": DeploymentStatus.READY, "reason": None, "replicas": case(of_its_own, else_=replicas)}
     with resources.database.session() as session:
         session.execute(update(Deployment).where(*waiting).values(**ready))
 
@@ -101,6 +105,8 @@ def _compile(resources: Resources, session: Session, subject: Subject) -> Docume
             document = _endpoint(session, subject.key)
         case "grants":
             document = _grants(session, subject.project_id)
+        case "administrators":
+            document = compile_administrators(users.living_admins(session))
         case _:
             sessions = accounts.revoked_sessions(session, resources.settings.auth)
             document = compile_revocations(sessions, accounts.disabled_users(session))

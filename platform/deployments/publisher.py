@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from sqlalchemy import tuple_, update
 from sqlmodel import Session, col, select
 
-from ..auth.events import AccountChanged, ApiKeyChanged, SessionRevoked
+from ..auth import keys
+from ..auth.events import AccountChanged, ApiKeyChanged, ApiKeyRotated, SessionRevoked
 from ..kernel.resources import Resources
 from ..projects import service as projects
 from ..projects.events import MembershipChanged
 from ..serving import channel
 from ..serving.copies import store_copy
 from ..serving.documents import SealedDocument, read_envelope
-from ..serving.grants import REVOCATIONS_KEY
+from ..serving.grants import ADMINISTRATORS_KEY, REVOCATIONS_KEY
+from . import service
 from .events import DeploymentChanged
 from .models import Deployment, Publication
 from .publication import Subject, announce, commit, mark_ready
-from .schemas import DeploymentStatus
+from .schemas import DeploymentStatus, Tier
 
 _BATCH = 200
 _NO_SERVER = "No model server is running; the endpoint answers as soon as one is."
@@ -51,6 +53,7 @@ def subscribe(resources: Resources) -> None:
         lambda event: publish_endpoint(resources, project_id=event.project_id, key=event.endpoint_key),
     )
     events.subscribe(ApiKeyChanged, lambda event: publish_grants(resources, event.project_id))
+    events.subscribe(ApiKeyRotated, lambda event: follow_rotation(resources, event))
     events.subscribe(MembershipChanged, lambda event: publish_grants(resources, event.project_id))
     events.subscribe(SessionRevoked, lambda event: publish_revocations(resources))
     events.subscribe(AccountChanged, lambda event: publish_account(resources, event.user_id))
@@ -68,17 +71,31 @@ def publish_grants(resources: Resources, project_id: str) -> None:
     announce(resources, commit(resources, Subject("grants", project_id, project_id)))
 
 
+def follow_rotation(resources: Resources, event: ApiKeyRotated) -> None:
+    """Let the successor of a key invoke where the access policy of an endpoint names the key."""
+    with resources.session() as session:
+        service.admit_successor(
+            session, project_id=event.project_id, key_id=event.key_id, successor_id=event.successor_id
+        )
+
+
 def publish_revocations(resources: Resources) -> None:
     """Publish which sessions and users are dead, and wait a while for the model servers to hold it."""
     announce(resources, commit(resources, Subject("revocations", REVOCATIONS_KEY)))
 
 
+def publish_administrators(resources: Resources) -> None:
+    """Publish whose logins may do everything everywhere, and wait a while for the model servers to hold it."""
+    announce(resources, commit(resources, Subject("administrators", ADMINISTRATORS_KEY)))
+
+
 def publish_account(resources: Resources, user_id: str) -> None:
-    """Publish what an account is worth now: whether it is dead, and its rights in its projects."""
+    """Publish what an account is worth now: whether it is dead or an administrator's, and its rights in projects."""
     publish_revocations(resources)
+    publish_administrators(resources)
     with resources.database.session() as session:
-        projects_of_account = projects.project_ids_of(session, user_id)
-    for project_id in projects_of_account:
+        touched = {*projects.project_ids_of(session, user_id), *keys.projects_with_keys_of(session, user_id)}
+    for project_id in sorted(touched):
         publish_grants(resources, project_id)
 
 
@@ -144,8 +161,9 @@ def _settle(resources: Resources) -> None:
     servers = len(channel.live_servers(resources.cache))
     with resources.database.session() as session:
         waiting = _deploying(session)
-        ready = col(Deployment.status) == DeploymentStatus.READY
-        session.execute(update(Deployment).where(ready, col(Deployment.replicas) != servers).values(replicas=servers))
+        pooled = (col(Deployment.status) == DeploymentStatus.READY, col(Deployment.tier) != Tier.DEDICATED)
+        miscounted = col(Deployment.replicas) != servers
+        session.execute(update(Deployment).where(*pooled, miscounted).values(replicas=servers))
     for sealed in _sealed(resources, waiting):
         if announce(resources, sealed, timeout_s=0):
             mark_ready(resources, sealed)

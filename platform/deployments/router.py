@@ -3,6 +3,8 @@
 from fastapi import APIRouter
 
 from ..auth.deps import CurrentPrincipal, OncePerKey
+from ..auth.needs import needs, shows
+from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
 from . import service
@@ -12,6 +14,7 @@ router = APIRouter(prefix="/deployments", tags=["deployments"])
 
 
 @router.post("", status_code=202)
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def deploy_model(
     data: DeploymentCreate, session: DbSession, resources: AppResources, principal: CurrentPrincipal, key: OncePerKey
 ) -> DeploymentRead:
@@ -25,6 +28,7 @@ def deploy_model(
 
 
 @router.get("")
+@shows(Permission.DEPLOYMENT_READ)
 def list_deployments(
     session: DbSession,
     resources: AppResources,
@@ -39,6 +43,7 @@ def list_deployments(
 
 
 @router.get("/{deployment_id}")
+@needs(Permission.DEPLOYMENT_READ)
 def get_deployment(
     deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentRead:
@@ -48,6 +53,7 @@ def get_deployment(
 
 
 @router.get("/{deployment_id}/status")
+@needs(Permission.DEPLOYMENT_READ)
 def get_deployment_status(deployment_id: str, session: DbSession, principal: CurrentPrincipal) -> DeploymentStatusRead:
     """Read how far the last change of a deployment has come."""
     deployment = service.get_deployment(session, principal=principal, deployment_id=deployment_id)
@@ -55,6 +61,7 @@ def get_deployment_status(deployment_id: str, session: DbSession, principal: Cur
 
 
 @router.patch("/{deployment_id}")
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def update_deployment(
     deployment_id: str,
     data: DeploymentUpdate,
@@ -62,12 +69,13 @@ def update_deployment(
     resources: AppResources,
     principal: CurrentPrincipal,
 ) -> DeploymentRead:
-    """Serve another model version: a new revision, with all traffic."""
+    """Serve another model version, by a new revision with all traffic, or change who may invoke."""
     deployment = service.update_deployment(session, principal=principal, deployment_id=deployment_id, data=data)
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 
 @router.post("/{deployment_id}/scale", status_code=202)
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def scale_deployment(
     deployment_id: str, data: DeploymentScale, session: DbSession, principal: CurrentPrincipal
 ) -> DeploymentRead:
@@ -76,6 +84,7 @@ def scale_deployment(
 
 
 @router.delete("/{deployment_id}", status_code=204)
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def delete_deployment(deployment_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
     """Stop serving and forget a deployment; its endpoint answers 404 from then on."""
     service.delete_deployment(session, principal=principal, deployment_id=deployment_id)

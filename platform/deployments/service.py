@@ -20,8 +20,9 @@ from ..registry import lineage, pins
 from ..registry import service as models
 from ..registry import versions as model_versions
 from ..registry.schemas import LineageKind
+from .access import add_key, names_key, set_access
 from .compile import endpoint_key, endpoint_url
-from .errors import DeploymentExists, DeploymentNotFound, ScalingNotApplicable, TierUnavailable
+from .errors import DeploymentExists, DeploymentNotFound, ScalingNotApplicable
 from .events import DeploymentChanged
 from .models import Deployment, Revision
 from .schemas import (
@@ -32,8 +33,8 @@ from .schemas import (
     DeploymentUpdate,
     Environment,
     RevisionRead,
-    Tier,
 )
+from .tiers import app_of, choose_artifact, is_shared, set_tier
 
 
 def deploy_model(
@@ -42,17 +43,17 @@ def deploy_model(
     """Serve a model under a new name; its endpoint answers as soon as the change is published.
 
     Raises:
-        TierUnavailable: If the tier is not offered.
+        ScalingNotApplicable: If resources or scaling are asked for on the serverless tier.
         ModelNotFound: If the project has no such model.
         VersionNotFound: If the model has no such version, or no ready one.
         VersionNotServable: If the version is not ready or has no form that the tier can run.
+        PermissionDenied: If it is to be open beyond the project and the principal may not do that.
+        KeysNotUsable: If it is to be open to keys that could never invoke it.
         DeploymentExists: If the project has a deployment of that name in that environment.
         QuotaExceeded: If the project may not have one more.
     """
     project = authorize(session, principal, data.project_id, Permission.DEPLOYMENT_WRITE)
     _check_environment(session, principal, project.id, data.environment)
-    if data.tier is Tier.DEDICATED:
-        raise TierUnavailable(data.tier)
     model = models.get_model_in(session, project.id, data.model)
     deployment = Deployment(
         id=new_id("dep"),
@@ -64,6 +65,8 @@ def deploy_model(
         traffic={},
         created_by=principal.id,
     )
+    set_tier(deployment, data)
+    set_access(session, principal=principal, deployment=deployment, access=data.access)
     with unless_refused(session, DeploymentExists(data.name, data.environment)):
         session.add(deployment)
     amounts = {Quota.DEPLOYMENTS: 1}
@@ -99,16 +102,31 @@ def glance_at_deployments(session: Session, project_id: str) -> Glance:
 def update_deployment(
     session: Session, *, principal: Principal, deployment_id: str, data: DeploymentUpdate
 ) -> Deployment:
-    """Make a revision of another model version and give it all traffic.
+    """Make a revision of another model version and give it all traffic, or say who may invoke.
 
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
         VersionNotFound: If the model has no such version, or no ready one.
         VersionNotServable: If the version is not ready or has no form that the tier can run.
+        PermissionDenied: If it is to be open beyond the project and the principal may not do that.
+        KeysNotUsable: If it is to be open to keys that could never invoke it.
     """
     deployment = _writable(session, principal, deployment_id)
-    _add_revision(session, deployment, version=data.version)
+    if data.access is not None:
+        set_access(session, principal=principal, deployment=deployment, access=data.access)
+    if data.makes_revision:
+        _add_revision(session, deployment, version=data.version)
+    else:
+        _note_change(session, deployment)
     return deployment
+
+
+def admit_successor(session: Session, *, project_id: str, key_id: str, successor_id: str) -> None:
+    """Let a key that replaces another invoke where the other was named."""
+    theirs = select(Deployment).where(Deployment.project_id == project_id, names_key(key_id), ~names_key(successor_id))
+    for deployment in session.exec(theirs.order_by(Deployment.id).with_for_update()):
+        add_key(deployment, successor_id)
+        _note_change(session, deployment)
 
 
 def scale_deployment(session: Session, *, principal: Principal, deployment_id: str) -> NoReturn:
@@ -159,12 +177,16 @@ def _describe(deployment: Deployment, revisions: list[Revision], base_url: str) 
         {
             **deployment.model_dump(),
             "endpoint": endpoint_url(base_url, deployment.endpoint_key),
-            "resources": DeploymentResources(
-                model_bytes=sum(row.size_bytes for row in revisions if str(row.number) in deployment.traffic)
-            ),
+            "resources": _resources(deployment, [row for row in revisions if str(row.number) in deployment.traffic]),
             "revisions": [RevisionRead.model_validate(revision) for revision in revisions],
         }
     )
+
+
+def _resources(deployment: Deployment, serving: list[Revision]) -> DeploymentResources:
+    shared = is_shared(serving)
+    own = {} if shared else deployment.requested
+    return DeploymentResources(shared=shared, model_bytes=sum(row.size_bytes for row in serving), **own)
 
 
 def _authorized(session: Session, principal: Principal, deployment_id: str, permission: Permission) -> Deployment:
@@ -190,14 +212,15 @@ def _check_environment(session: Session, principal: Principal, project_id: str, 
 
 def _add_revision(session: Session, deployment: Deployment, *, version: int | None) -> None:
     model_version = model_versions.get_version(session, deployment.model_id, version)
-    artifact = model_versions.servable(session, model_version.id)
+    artifact = choose_artifact(session, deployment, model_version.id)
     pins.pin(session, version_id=model_version.id, owner=_pin_owner(deployment))
     newest = _revisions(session, [deployment.id])[:1]
+    number = newest[0].number + 1 if newest else 1
     revision = Revision(
         id=new_id("rev"),
         project_id=deployment.project_id,
         deployment_id=deployment.id,
-        number=newest[0].number + 1 if newest else 1,
+        number=number,
         model_version_id=model_version.id,
         model_version=model_version.version,
         format=artifact.format,
@@ -205,6 +228,7 @@ def _add_revision(session: Session, deployment: Deployment, *, version: int | No
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
         signature=artifact.signature,
+        app=app_of(deployment, number),
     )
     session.add(revision)
     _give_all_traffic(session, deployment, revision)
@@ -218,6 +242,11 @@ def _add_revision(session: Session, deployment: Deployment, *, version: int | No
 
 def _give_all_traffic(session: Session, deployment: Deployment, revision: Revision) -> None:
     deployment.traffic = {str(revision.number): 100}
+    _note_change(session, deployment)
+
+
+def _note_change(session: Session, deployment: Deployment) -> None:
+    """Let the deployment be ready again when every model server follows what was changed."""
     deployment.status, deployment.reason = DeploymentStatus.DEPLOYING, None
     deployment.published_version = None
     deployment.updated_at = utc_now()

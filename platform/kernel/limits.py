@@ -7,6 +7,7 @@ there are processes, and is never an error.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 from typing import TypeVar
 
@@ -96,6 +97,19 @@ class RateLimiter:
         return False
 
 
+def network_of(host: str) -> str:
+    """Name whose requests are counted together: an address, of IPv6 the /64 that one customer has at least."""
+    if ":" not in host:
+        return host
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(ip_network((address.packed, 64), strict=False))
+    return str(address)
+
+
 class _Counts:
     """The counts of one storage."""
 
@@ -144,4 +158,4 @@ def _told(item: RateLimitItem, *, allowed: bool, remaining: int, reset_at: float
     )
 
 
-__all__ = ["Decision", "Limit", "RateLimiter"]
+__all__ = ["Decision", "Limit", "RateLimiter", "network_of"]

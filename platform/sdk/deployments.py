@@ -1,7 +1,7 @@
 """Deployments."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,7 @@ class Deployment(Document):
     environment: str
     tier: str
     endpoint: str
+    access: dict[str, Any]
     status: str
     replicas: int
     revisions: list[dict[str, Any]]
@@ -43,7 +44,10 @@ class Deployments:
         model: str,
         version: int | None = None,
         environment: str = "production",
-        tier: str = "serverless",
+        tier: str = "auto",
+        resources: Mapping[str, Any] | None = None,
+        scaling: Mapping[str, Any] | None = None,
+        access: str | Mapping[str, Any] = "project",
         idempotency_key: str | None = None,
     ) -> Deployment:
         """Deploy a model version.
@@ -54,7 +58,11 @@ class Deployments:
             model: Name or id of the model.
             version: Number of the version; the newest ready one unless given.
             environment: ``staging`` or ``production``.
-            tier: ``serverless`` or ``dedicated``.
+            tier: ``serverless``, ``dedicated`` or ``auto``, by the model's format.
+            resources: ``cpus``, ``gpus`` and ``memory_bytes`` of each replica of a dedicated deployment.
+            scaling: ``min_replicas``, ``max_replicas``, ``target_ongoing_requests`` and ``scale_to_zero_after_s``.
+            access: Who may invoke: ``project``, ``authenticated``, ``public`` or ``keys``, or a document such as
+                ``{"policy": "keys", "keys": ["key_…"]}``.
             idempotency_key: Made anew unless given; one key makes one deployment.
         """
         body = {
@@ -64,6 +72,9 @@ class Deployments:
             "version": version,
             "environment": environment,
             "tier": tier,
+            "resources": resources,
+            "scaling": scaling,
+            "access": _policy(access),
         }
         once = idempotency_key or str(uuid4())
         return Deployment.model_validate(self._transport.document("POST", _PATH, json=body, once=once))
@@ -78,7 +89,9 @@ class Deployments:
         return (Deployment.model_validate(item) for item in items)
 
     def update(self, deployment_id: str, **fields: Any) -> Deployment:
-        """Change a deployment, for instance its ``version``."""
+        """Change a deployment: its ``version``, or its ``access`` as in ``deploy``, which leaves the version."""
+        if "access" in fields:
+            fields["access"] = _policy(fields["access"])
         return Deployment.model_validate(self._transport.document("PATCH", f"{_PATH}/{deployment_id}", json=fields))
 
     def delete(self, deployment_id: str) -> None:
@@ -104,3 +117,7 @@ class Deployments:
             if time.monotonic() >= deadline:
                 raise WaitTimeout(f"The deployment {deployment_id} is {deployment.status} after {timeout_s:.0f} s.")
             time.sleep(poll_s)
+
+
+def _policy(access: str | Mapping[str, Any]) -> dict[str, Any]:
+    return {"policy": access} if isinstance(access, str) else dict(access)

@@ -1,13 +1,14 @@
 """What one model server knows: endpoints, grants and revocations, compiled for the request path and held in memory."""
 
+import asyncio
 from bisect import bisect_right
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 
 from .documents import Document, Tombstone
 from .errors import RevisionNotFound
-from .grants import EVERYTHING, INVOKE, KeyGrant, ProjectGrants, Revocations
+from .grants import Administrators, HeldGrants, KnownKey, ProjectGrants, Revocations
+from .lines import Room
 from .protocol import Target
 from .table import EndpointDocument, Revision
 from .tensors import Interface
@@ -30,12 +31,32 @@ class Route:
 class Endpoint:
     """One endpoint: its document, its revisions, and who gets which."""
 
-    __slots__ = ("_bounds", "_only", "_salt", "document", "name", "project_id", "routes", "serving", "sticky_header")
+    __slots__ = (
+        "_bounds",
+        "_keys",
+        "_keys_only",
+        "_only",
+        "_salt",
+        "document",
+        "is_open",
+        "is_public",
+        "name",
+        "project_id",
+        "room",
+        "routes",
+        "serving",
+        "sticky_header",
+    )
 
     def __init__(self, document: EndpointDocument) -> None:
         self.document = document
         self.name = document.key
         self.project_id = document.project_id
+        self.room = Room()
+        access = document.access
+        #: Whether a credential is enough, whoever it is, and whether not even that is asked for.
+        self.is_open, self.is_public = access.policy in ("authenticated", "public"), access.policy == "public"
+        self._keys_only, self._keys = access.policy == "keys", access.keys
         self.routes = {str(revision.number): Route(document, revision) for revision in document.revisions}
         self.sticky_header = document.sticky_header.lower().encode() if document.sticky_header else None
         weights = {number: weight for number, weight in sorted(document.traffic.items()) if weight}
@@ -44,6 +65,12 @@ class Endpoint:
         self._bounds = list(accumulate(weights.values()))
         self._only = self.serving[0] if len(self.serving) == 1 else None
         self._salt = document.endpoint_id.encode()[-16:]
+
+    def admits(self, key: KnownKey | None) -> bool:
+        """Tell whether the access policy takes this key, or a login where there is none, of those who may invoke."""
+        if not self._keys_only:
+            return True
+        return key is not None and (self._keys is None or key.id in self._keys)
 
     def pick(self, key: bytes) -> Route:
         """Choose the revision for a request or sticky key; the same key always gets the same one."""
@@ -64,27 +91,19 @@ class Endpoint:
             raise RevisionNotFound(self.name, number) from None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKey:
-    """An API key that some project grants."""
-
-    id: str
-    project_id: str
-    may_invoke: bool
-    expires_at: float | None
-    #: The only endpoint that the key may call; None means all of the project.
-    endpoint: str | None
-
-
 class Directory:
     """The compiled state of all documents; changed only on the event loop, read without locks."""
 
     def __init__(self) -> None:
         self.endpoints: dict[str, Endpoint] = {}
-        self.members: dict[str, dict[str, bool]] = {}
-        self.keys: dict[str, KnownKey] = {}
+        #: Those that have revisions to warm up, and the sign that there may be others now.
+        self.warming: dict[str, Endpoint] = {}
+        self.warming_changed = asyncio.Event()
+        self._grants = HeldGrants()
+        self.members, self.keys = self._grants.members, self._grants.keys
         self.revoked_sessions: frozenset[str] = frozenset()
         self.disabled_users: frozenset[str] = frozenset()
+        self.administrators: frozenset[str] = frozenset()
         self._versions: dict[str, int] = {}
 
     def version_of(self, name: str) -> int:
@@ -102,36 +121,28 @@ class Directory:
             return False
         match document:
             case EndpointDocument():
-                self.endpoints[document.key] = Endpoint(document)
+                self._place(Endpoint(document))
             case ProjectGrants():
-                self._grant(document.project_id, document)
+                self._grants.take(document)
             case Revocations():
                 self.revoked_sessions, self.disabled_users = frozenset(document.sessions), document.users
+            case Administrators():
+                self.administrators = document.users
             case Tombstone():
                 self._bury(document)
         self._versions[name] = document.version
         return True
 
+    def _place(self, endpoint: Endpoint) -> None:
+        self.endpoints[endpoint.name] = endpoint
+        self.warming.pop(endpoint.name, None)
+        if endpoint.document.warming:
+            self.warming[endpoint.name] = endpoint
+        self.warming_changed.set()
+
     def _bury(self, document: Tombstone) -> None:
         if document.kind == "endpoint":
             self.endpoints.pop(document.key, None)
+            self.warming.pop(document.key, None)
         elif document.kind == "grants":
-            self._grant(document.key, None)
-
-    def _grant(self, project_id: str, grants: ProjectGrants | None) -> None:
-        for digest in [digest for digest, key in self.keys.items() if key.project_id == project_id]:
-            del self.keys[digest]
-        self.members.pop(project_id, None)
-        if grants is None:
-            return
-        self.members[project_id] = {user: _may_invoke(rights) for user, rights in grants.members.items()}
-        self.keys |= {digest: _known(project_id, key) for digest, key in grants.keys.items()}
-
-
-def _known(project_id: str, key: KeyGrant) -> KnownKey:
-    expires_at = key.expires_at.timestamp() if key.expires_at else None
-    return KnownKey(key.id, project_id, _may_invoke(key.permissions), expires_at, key.endpoint)
-
-
-def _may_invoke(permissions: frozenset[str]) -> bool:
-    return INVOKE in permissions or EVERYTHING in permissions
+            self._grants.drop(document.key)

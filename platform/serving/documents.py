@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..kernel.security import TokenSigner, TokenVerifier
 from .errors import DocumentForged
-from .grants import ProjectGrants, Revocations
+from .grants import Administrators, ProjectGrants, Revocations
 from .table import EndpointDocument
 
 
@@ -51,12 +51,13 @@ class Publishable(Protocol):
         ...
 
 
-Document = EndpointDocument | ProjectGrants | Revocations | Tombstone
+Document = EndpointDocument | ProjectGrants | Revocations | Administrators | Tombstone
 
-_KINDS: dict[str, type[EndpointDocument | ProjectGrants | Revocations]] = {
+_KINDS: dict[str, type[EndpointDocument | ProjectGrants | Revocations | Administrators]] = {
     "endpoint": EndpointDocument,
     "grants": ProjectGrants,
     "revocations": Revocations,
+    "administrators": Administrators,
 }
 
 

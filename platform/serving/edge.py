@@ -1,32 +1,35 @@
 """Who is asking, and may they: decided in memory by the process that answers.
 
-Checking an Ed25519 signature costs as much as the rest of a request, so verified tokens are remembered until they
-expire. What may change meanwhile (revocations, memberships, keys) is looked up in the directory for every request.
+The verifier remembers whose signature it has checked; whether the session, the membership or the key still lives is
+looked up in the directory for every request.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 from ..kernel.errors import AuthenticationFailed, PermissionDenied
 from ..kernel.security import TokenVerifier
-from .directory import Directory, Endpoint, KnownKey
-from .errors import CredentialMissing, CredentialRefused, EndpointNotFound
-from .grants import INVOKE
+from .directory import Directory, Endpoint
+from .errors import CredentialMissing, CredentialRefused, EndpointNotFound, KeyNotAdmitted
+from .grants import INVOKE, KnownKey
+from .strangers import Strangers
 
 _KEY_PREFIX = b"rm_"
 
 
 class Caller:
-    """An authenticated principal: a user by an access token, or an API key."""
+    """Who asks: a user by an access token, an API key, or nobody known."""
 
-    __slots__ = ("expires_at", "id", "key", "session_id")
+    __slots__ = ("id", "key")
 
-    def __init__(self, id: str, session_id: str, expires_at: float, key: KnownKey | None = None) -> None:
+    def __init__(self, id: str, key: KnownKey | None = None) -> None:
         self.id = id
-        self.session_id = session_id
-        self.expires_at = expires_at
         self.key = key
+
+
+#: Whoever asks a public endpoint without a credential.
+STRANGER = Caller("anonymous")
 
 
 class Edge:
@@ -38,13 +41,27 @@ class Edge:
         verifier: TokenVerifier,
         *,
         now: Callable[[], float] = time.time,
-        max_remembered: int = 10_000,
+        strangers_per_minute: int = 600,
     ) -> None:
         self._directory = directory
         self._verifier = verifier
         self._now = now
-        self._max_remembered = max_remembered
-        self._verified: dict[bytes, Caller] = {}
+        self._strangers = Strangers(strangers_per_minute, now=now) if strangers_per_minute else None
+
+    def admit(self, headers: Mapping[bytes, bytes], name: str, address: str) -> tuple[Caller, Endpoint]:
+        """Return who asks, and the endpoint that it may invoke.
+
+        Raises:
+            AuthenticationFailed: If the credential is refused, or there is none and the endpoint is not public.
+            NotFound: If there is no such endpoint for this caller.
+            PermissionDenied: If the caller may not invoke it.
+            RateLimited: If too many came from the address without a credential.
+        """
+        authorization, api_key = headers.get(b"authorization"), headers.get(b"x-api-key")
+        if authorization is None and api_key is None:
+            return STRANGER, self._admit_stranger(name, address)
+        caller = self.authenticate(authorization, api_key)
+        return caller, self.authorize(caller, name)
 
     def authenticate(self, authorization: bytes | None, api_key: bytes | None) -> Caller:
         """Return the principal behind the request's credential headers.
@@ -69,50 +86,54 @@ class Edge:
 
         Raises:
             EndpointNotFound: If it does not exist, or belongs to a project that the principal has no part in.
-            PermissionDenied: If the principal is part of the project and lacks the permission.
+            PermissionDenied: If the principal is part of the project and lacks the permission, or the endpoint takes
+                keys alone and the credential is none of them.
         """
-        endpoint = self._directory.endpoints.get(name)
-        if endpoint is None:
+        endpoint, key = self._directory.endpoints.get(name), caller.key
+        if endpoint is None or (key is not None and key.endpoint not in (None, name)):
             raise EndpointNotFound(name)
-        may_invoke = self._rights(caller, name, endpoint.project_id)
+        if endpoint.is_open:
+            return endpoint
+        may_invoke = self._rights(caller, endpoint.project_id)
         if may_invoke is None:
             raise EndpointNotFound(name)
         if not may_invoke:
             raise PermissionDenied(
                 f"This needs the permission {INVOKE} in the endpoint's project.", details={"permission": INVOKE}
             )
+        if not endpoint.admits(key):
+            raise KeyNotAdmitted(name)
         return endpoint
 
-    def _rights(self, caller: Caller, name: str, project_id: str) -> bool | None:
+    def _admit_stranger(self, name: str, address: str) -> Endpoint:
+        endpoint = self._directory.endpoints.get(name)
+        if endpoint is None or not endpoint.is_public:
+            raise CredentialMissing
+        if self._strangers is not None:
+            self._strangers.admit(address)
+        return endpoint
+
+    def _rights(self, caller: Caller, project_id: str) -> bool | None:
         """Tell whether the principal may invoke; None means that it must not learn of the endpoint."""
         if (key := caller.key) is not None:
-            is_meant = key.project_id == project_id and key.endpoint in (None, name)
-            return key.may_invoke if is_meant else None
+            return key.may_invoke if key.project_id == project_id else None
         members = self._directory.members.get(project_id)
-        return None if members is None else members.get(caller.id)
+        may_invoke = members.get(caller.id) if members is not None else None
+        return True if caller.id in self._directory.administrators else may_invoke
 
     def _by_key(self, secret: bytes) -> Caller:
-        key = self._directory.keys.get(sha256(secret.strip()).hexdigest())
+        key = self._directory.keys.get(sha256(secret.strip()).digest())
         if key is None or (key.expires_at is not None and key.expires_at <= self._now()):
             raise CredentialRefused
-        return Caller(key.id, "", 0.0, key)
+        return Caller(key.id, key)
 
     def _by_token(self, token: bytes) -> Caller:
-        caller = self._verified.get(token) or self._verify(token)
-        if caller.expires_at <= self._now():
-            self._verified.pop(token, None)
-            raise CredentialRefused
-        if caller.session_id in self._directory.revoked_sessions or caller.id in self._directory.disabled_users:
-            raise CredentialRefused
-        return caller
-
-    def _verify(self, token: bytes) -> Caller:
         try:
             claims = self._verifier.claims(token.decode("ascii").strip())
         except (AuthenticationFailed, UnicodeDecodeError) as error:
             raise CredentialRefused from error
-        caller = Caller(claims.user_id, claims.session_id, claims.expires_at)
-        if len(self._verified) >= self._max_remembered:
-            del self._verified[next(iter(self._verified))]
-        self._verified[token] = caller
-        return caller
+        if claims.expires_at <= self._now():
+            raise CredentialRefused
+        if claims.session_id in self._directory.revoked_sessions or claims.user_id in self._directory.disabled_users:
+            raise CredentialRefused
+        return Caller(claims.user_id)

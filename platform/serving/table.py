@@ -3,7 +3,7 @@
 Fields that a reader does not know are ignored, so that a newer control plane can talk to older model servers.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -53,12 +53,23 @@ class Revision(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(ge=0)
     signature: Signature
+    app: str | None = Field(None, description="Route-less Serve app that answers for it; None: the pool does")
+    example: tuple[Any, ...] | None = Field(
+        None, description="Rows in the form of 'instances' for the warm-up request; None: made from the signature"
+    )
 
 
 class AccessPolicy(_Part):
-    """Who may invoke: with ``project`` the members and keys that the project's grants name."""
+    """Who may invoke an endpoint.
 
-    policy: Literal["project"] = "project"
+    * ``project``: the members and keys that the project's grants name;
+    * ``authenticated``: any login or key of the platform;
+    * ``public``: anybody, with or without a credential;
+    * ``keys``: the keys that the project's grants name, or those of them whose ids are listed, and no login.
+    """
+
+    policy: Literal["project", "authenticated", "public", "keys"] = "project"
+    keys: frozenset[str] | None = Field(None, description="Ids of the only keys that may; None means all of them")
 
 
 class LogPolicy(_Part):
@@ -66,6 +77,13 @@ class LogPolicy(_Part):
 
     sample_rate: float = Field(1.0, ge=0, le=1, description="Share of requests whose payloads are kept")
     payloads: bool = Field(False, description="Keep inputs and outputs of the sampled requests")
+
+
+class Batching(_Part):
+    """Rows of requests that wait at the same time run together; only for models whose rows do not see each other."""
+
+    max_size: int = Field(32, ge=2, description="Rows that run together at most")
+    max_wait_ms: float = Field(0.0, ge=0, le=1000, description="Longest wait for company while requests come close")
 
 
 class EndpointDocument(_Part):
@@ -78,17 +96,20 @@ class EndpointDocument(_Part):
     project_id: str
     revisions: tuple[Revision, ...] = Field(min_length=1)
     traffic: dict[int, int] = Field(description="Percentage by revision number; sums to 100")
+    warming: tuple[int, ...] = Field((), description="Revisions that servers load and try before they get weight")
     sticky_header: str | None = Field(None, description="Request header whose value decides the revision")
     access: AccessPolicy = AccessPolicy()
     rate_limit: None = None
     timeout_s: float = Field(30.0, gt=0)
+    max_queued: int | None = Field(None, ge=1, description="Requests that may wait in one server; None: its setting")
+    batching: Batching | None = None
     log: LogPolicy = LogPolicy()
 
     @model_validator(mode="after")
     def _check_traffic(self) -> Self:
         known = {revision.number for revision in self.revisions}
-        if unknown := set(self.traffic) - known:
-            raise ValueError(f"traffic names revisions that are not there: {sorted(unknown)}")
+        if unknown := {*self.traffic, *self.warming} - known:
+            raise ValueError(f"traffic or warming names revisions that are not there: {sorted(unknown)}")
         if any(weight < 0 for weight in self.traffic.values()) or sum(self.traffic.values()) != 100:
             raise ValueError("traffic weights must not be negative and must sum to 100")
         return self

@@ -5,20 +5,15 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import update
-from sqlmodel import col
 
-from factories import Tenant
-from raymill.auth.models import User
+from factories import Tenant, make_admin
 from raymill.kernel.resources import Resources
 
 
 @pytest.fixture
-def admin(resources: Resources, bob: Tenant) -> Tenant:
+def admin(bob: Tenant) -> Tenant:
     """Return bob as an administrator."""
-    with resources.session() as session:
-        session.execute(update(User).where(col(User.id) == bob.user_id).values(role="admin"))
-    return bob
+    return make_admin(bob)
 
 
 def set_auth(app: FastAPI, **changes: Any) -> None:

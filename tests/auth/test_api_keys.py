@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 from sqlmodel import col
 
-from factories import Tenant
+from factories import Tenant, make_key
 from raymill.auth import keys
 from raymill.auth.events import ApiKeyUsed
 from raymill.auth.models import ApiKey
@@ -16,14 +16,6 @@ from raymill.kernel.clock import utc_now
 from raymill.kernel.resources import Resources
 
 pytestmark = pytest.mark.integration
-
-
-def make_key(tenant: Tenant, **changes: Any) -> dict[str, Any]:
-    body = {"name": "ci", "project_id": tenant.project_id, "permissions": ["*"]} | changes
-    answer = tenant.post("/api-keys", json=body)
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
 
 
 def status(client: TestClient, key: str, path: str = "/projects") -> int:

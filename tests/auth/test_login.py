@@ -93,13 +93,18 @@ def test_a_right_password_forgets_the_wrong_ones_of_the_account(resources: Resou
             pass
 
 
-def test_one_address_may_fail_at_so_many_accounts(resources: Resources) -> None:
+@pytest.mark.parametrize(
+    ("same", "other"), [("192.0.2.{}", "198.51.100.1"), ("2001:db8:0:1::{}", "2001:db8:0:2::1")], ids=["IPv4", "IPv6"]
+)
+def test_one_address_may_fail_at_so_many_accounts(resources: Resources, same: str, other: str) -> None:
     settings = AuthSettings(login_failures_per_address=5)
+    # Who has one address of IPv6 has all of its /64.
+    addresses = [same.format(1 if "." in same else number) for number in range(6)]
     for number in range(5):
-        fail(resources, f"u{number}@example.com", "192.0.2.1", settings)
-    with pytest.raises(TooManyAttempts), LoginAttempt(resources.limiter, settings, "new@example.com", "192.0.2.1"):
+        fail(resources, f"u{number}@example.com", addresses[number], settings)
+    with pytest.raises(TooManyAttempts), LoginAttempt(resources.limiter, settings, "new@example.com", addresses[5]):
         pass
-    with LoginAttempt(resources.limiter, settings, "new@example.com", "192.0.2.2"):
+    with LoginAttempt(resources.limiter, settings, "new@example.com", other):
         pass
 
 

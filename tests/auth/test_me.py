@@ -2,8 +2,10 @@
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 
 from factories import PASSWORD, Tenant
+from raymill.kernel.resources import Resources
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +56,19 @@ def test_whoami_says_which_rights_count_where(client: TestClient, alice: Tenant,
     assert rights.keys() == {alice.project_id, bob.project_id}
     assert "project:admin" in rights[alice.project_id] - rights[bob.project_id]
     assert "endpoint:invoke" in rights[bob.project_id]
+
+
+def test_whoami_asks_the_database_as_often_for_many_projects_as_for_one(resources: Resources, alice: Tenant) -> None:
+    statements: list[str] = []
+    event.listen(resources.database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    asked = []
+    for projects in (1, 4):
+        while len(alice.get("/projects").json()["items"]) < projects:
+            alice.post("/projects", json={"name": f"more-{len(statements)}"})
+        statements.clear()
+        assert len(alice.get("/auth/whoami").json()["projects"]) == projects
+        asked.append(len(statements))
+    assert asked[0] == asked[1] > 0
 
 
 def test_whoami_of_a_key_is_what_the_key_may_do(client: TestClient, alice: Tenant) -> None:

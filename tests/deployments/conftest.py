@@ -2,23 +2,28 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from factories import Tenant
 from model_makers import add_version
 from raymill.kernel.cache import connect_async
+from raymill.kernel.errors import RaymillError
 from raymill.kernel.resources import Resources
 from raymill.serving.channel import Channel
 from raymill.serving.copies import DiskCopies
 from raymill.serving.directory import Directory
+from raymill.serving.edge import Edge
 from raymill.serving.follower import Follower
+from timing import until
+
+NAME = "alice-project.digits"
 
 
 @pytest.fixture
@@ -72,13 +77,35 @@ def server(resources: Resources) -> Iterator[ModelServer]:
         yield running
 
 
-def until(probe: Callable[[], object], deadline_s: float = 5.0) -> None:
-    """Wait until the probe is true.
+class Door:
+    """The edge of a model server, asked with the credentials that clients would send."""
 
-    Raises:
-        AssertionError: If it is not within the deadline.
-    """
-    deadline = time.monotonic() + deadline_s
-    while not probe():
-        assert time.monotonic() < deadline, "not within the deadline"
-        time.sleep(0.005)
+    def __init__(self, server: ModelServer, resources: Resources) -> None:
+        self._edge = Edge(server.directory, resources.signer.verifier)
+
+    def by(self, credential: str | None, name: str = NAME) -> int:
+        """Return the status that an invocation would be answered with."""
+        headers = {b"authorization": f"Bearer {credential}".encode()} if credential else {}
+        try:
+            self._edge.admit(headers, name, "192.0.2.1")
+        except RaymillError as error:
+            return error.status
+        return 200
+
+
+@pytest.fixture
+def door(server: ModelServer, resources: Resources) -> Door:
+    """The edge of the running model server."""
+    return Door(server, resources)
+
+
+def make_key(tenant: Tenant, *permissions: str, **more: Any) -> tuple[str, str]:
+    """Return id and secret of a new key of the tenant's project."""
+    body = {"name": "k", "project_id": tenant.project_id, "permissions": permissions or ["endpoint:invoke"]} | more
+    made = tenant.post("/api-keys", json=body)
+    assert made.status_code == 201, made.text
+    return made.json()["id"], made.json()["key"]
+
+
+def token(tenant: Tenant) -> str:
+    return str(tenant.tokens["access_token"])

@@ -2,11 +2,8 @@
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
-from sqlmodel import col
 
-from factories import Tenant
-from raymill.auth.models import User
+from factories import Tenant, make_admin
 from raymill.deployments import publisher
 from raymill.kernel.keyfiles import rotate_keys
 from raymill.kernel.resources import Resources
@@ -18,18 +15,16 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def admin(resources: Resources, bob: Tenant) -> Tenant:
+def admin(bob: Tenant) -> Tenant:
     """Return bob as an administrator."""
-    with resources.session() as session:
-        session.execute(update(User).where(col(User.id) == bob.user_id).values(role="admin"))
-    return bob
+    return make_admin(bob)
 
 
 def test_a_disabled_account_is_refused_when_the_answer_comes(
     alice: Tenant, admin: Tenant, server: ModelServer, resources: Resources
 ) -> None:
     body = {"name": "ci", "project_id": alice.project_id, "permissions": ["*"]}
-    digest = hash_secret(alice.post("/api-keys", json=body).json()["key"])
+    digest = bytes.fromhex(hash_secret(alice.post("/api-keys", json=body).json()["key"]))
     session_id = resources.signer.verifier.claims(alice.tokens["access_token"]).session_id
     directory = server.directory
     assert digest in directory.keys

@@ -61,7 +61,7 @@ def make_key(tenant: Tenant, number: int) -> str:
 
 def test_fifty_keys_made_at_once_are_all_known_when_answered(alice: Tenant, server: ModelServer) -> None:
     def known_at_once(number: int) -> bool:
-        return hash_secret(make_key(alice, number)) in server.directory.keys
+        return bytes.fromhex(hash_secret(make_key(alice, number))) in server.directory.keys
 
     with ThreadPoolExecutor(10) as pool:
         known = list(pool.map(known_at_once, range(50)))

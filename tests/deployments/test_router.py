@@ -87,7 +87,8 @@ def test_the_same_idempotency_key_makes_one_deployment(alice: Tenant, digits: in
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
-        ({"tier": "dedicated"}, 422, "dedicated tier"),
+        ({"tier": "serverless", "resources": {"cpus": 2}}, 422, "no replicas of its own"),
+        ({"scaling": {"min_replicas": 3, "max_replicas": 2}}, 422, "min_replicas"),
         ({"tier": "turbo"}, 422, "tier"),
         ({"name": "Not.Allowed"}, 422, "not allowed"),
         ({"model": "nothing"}, 404, "no model 'nothing'"),
@@ -105,7 +106,9 @@ def test_what_cannot_be_honoured_is_refused(
 
 
 def test_auto_tier_is_serverless(alice: Tenant, digits: int) -> None:
-    assert deploy(alice, tier="auto")["tier"] == "serverless"
+    deployment = deploy(alice, tier="auto")
+    assert deployment["tier"] == "serverless"
+    assert (deployment["resources"]["shared"], deployment["revisions"][0]["app"]) == (True, None)
 
 
 def test_scaling_says_why_it_is_refused(alice: Tenant, digits: int) -> None:

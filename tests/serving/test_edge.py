@@ -3,16 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from plane import KEY, Plane
+from plane import FOREIGN_KEY, KEY, VIEWER_KEY, Plane
 
-from raymill.kernel.errors import PermissionDenied
+from raymill.kernel.errors import PermissionDenied, RaymillError
 from raymill.kernel.security import hash_secret
 from raymill.serving.directory import Directory
 from raymill.serving.documents import Tombstone, unseal
 from raymill.serving.edge import Edge
-from raymill.serving.errors import CredentialMissing, CredentialRefused, EndpointNotFound
-from raymill.serving.grants import KeyGrant, ProjectGrants, Revocations
-from raymill.serving.table import EndpointDocument, Revision
+from raymill.serving.errors import CredentialMissing, CredentialRefused, EndpointNotFound, TooManyStrangers
+from raymill.serving.grants import Administrators, KeyGrant, ProjectGrants, Revocations
+from raymill.serving.table import AccessPolicy, EndpointDocument, Revision
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -122,14 +122,6 @@ def test_a_token_of_another_platform_is_refused(desk, tmp_path):
         desk.edge.authenticate(f"Bearer {token}".encode(), None)
 
 
-def test_the_memory_of_verified_tokens_is_bounded(desk):
-    edge = Edge(desk.directory, desk.plane.signer.verifier, max_remembered=3)
-    tokens = [f"Bearer {desk.plane.token(session_id=f'ses_{i}')}".encode() for i in range(5)]
-    for token in tokens * 2:
-        assert edge.authenticate(token, None).id == "usr_dev"
-    assert len(edge._verified) == 3
-
-
 def test_an_older_document_changes_nothing(desk):
     endpoint = desk.directory.endpoints["p.m"]
     older = endpoint.document.model_copy(update={"version": 1})
@@ -161,3 +153,77 @@ def test_traffic_that_does_not_add_up_is_refused(traffic):
     revision = {"number": 1, "format": "onnx", "uri": "x", "sha256": "0" * 64, "size_bytes": 1, "signature": SIGNATURE}
     with pytest.raises(ValueError, match="traffic"):
         EndpointDocument(key="p.m", version=1, endpoint_id="d", project_id="p", revisions=[revision], traffic=traffic)
+
+
+def open_to(desk: Desk, policy: str, keys: list[str] | None = None) -> None:
+    """Publish the endpoint again, with another access policy."""
+    document = desk.directory.endpoints["p.m"].document
+    access = AccessPolicy(policy=policy, keys=keys)
+    desk.take(desk.plane.endpoint("p.m", *document.revisions, access=access))
+
+
+def status(desk: Desk, headers: dict[bytes, bytes], address: str = "192.0.2.1") -> int:
+    """Return the status that an invocation with these headers would be answered with."""
+    try:
+        desk.edge.admit(headers, "p.m", address)
+    except RaymillError as error:
+        return error.status
+    return 200
+
+
+@pytest.mark.parametrize(
+    ("policy", "keys", "statuses"),
+    [
+        # A member, a member without the right, a stranger's login, a key, a weak key, a stranger's key, nobody.
+        ("project", None, [200, 403, 404, 200, 403, 404, 401]),
+        ("authenticated", None, [200, 200, 200, 200, 200, 200, 401]),
+        ("public", None, [200, 200, 200, 200, 200, 200, 200]),
+        ("keys", None, [403, 403, 404, 200, 403, 404, 401]),
+        ("keys", ["key_1"], [403, 403, 404, 200, 403, 404, 401]),
+        ("keys", ["key_7"], [403, 403, 404, 403, 403, 404, 401]),
+    ],
+)
+def test_the_policy_decides_who_may_invoke(desk, policy, keys, statuses):
+    desk.take(desk.plane.grants("prj_2", members={}, keys={FOREIGN_KEY: KeyGrant(id="key_9", permissions={"*"})}))
+    open_to(desk, policy, keys)
+    logins = [{b"authorization": f"Bearer {desk.plane.token(user)}".encode()} for user in PEOPLE]
+    keys = [{b"x-api-key": key.encode()} for key in (KEY, VIEWER_KEY, FOREIGN_KEY)]
+    assert [status(desk, headers) for headers in [*logins, *keys, {}]] == statuses
+    assert status(desk, {b"authorization": b"Bearer rm_unknown"}) == 401
+    assert status(desk, {b"x-api-key": b""}) == 401
+
+
+PEOPLE = ("usr_dev", "usr_viewer", "usr_stranger")
+
+
+def test_an_administrator_may_invoke_everywhere_until_demoted(desk):
+    caller = desk.by_token("usr_admin")
+    with pytest.raises(EndpointNotFound):
+        desk.edge.authorize(caller, "p.m")
+    desk.take(desk.plane.publish(Administrators(version=1, users={"usr_admin", "usr_viewer"})))
+    assert desk.edge.authorize(caller, "p.m").name == "p.m"
+    assert desk.edge.authorize(desk.by_token("usr_viewer"), "p.m").name == "p.m"
+    desk.take(desk.plane.publish(Administrators(version=2)))
+    with pytest.raises(EndpointNotFound):
+        desk.edge.authorize(caller, "p.m")
+
+
+def test_strangers_are_counted_by_address_and_the_known_are_not(desk):
+    seconds = [130.5]
+    desk.edge = Edge(desk.directory, desk.plane.signer.verifier, now=lambda: seconds[0], strangers_per_minute=3)
+    open_to(desk, "public")
+    assert [status(desk, {}) for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert [status(desk, {b"x-api-key": KEY.encode()}) for _ in range(5)] == [200] * 5
+    assert [status(desk, {}, f"2001:db8:1:2::{n}") for n in range(5)] == [200, 200, 200, 429, 429]
+    assert status(desk, {}, "2001:db8:1:3::1") == 200
+    with pytest.raises(TooManyStrangers) as refusal:
+        desk.edge.admit({}, "p.m", "192.0.2.1")
+    assert refusal.value.headers == {"Retry-After": "50"}
+    seconds[0] = 180.0
+    assert status(desk, {}) == 200
+
+
+def test_strangers_learn_of_no_endpoint_that_is_not_public(desk):
+    for name in ("p.m", "p.nothing"):
+        with pytest.raises(CredentialMissing):
+            desk.edge.admit({}, name, "192.0.2.1")

@@ -1,0 +1,93 @@
+"""Where the apps of dedicated revisions run: a Protocol, and Ray Serve as its implementation."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Protocol
+
+from ..compute.cluster import Cluster
+from ..compute.dynamic_apps import AppSpec, AppState, DynamicApps
+from ..kernel.settings import Settings
+from .tiers import APP_PREFIX
+
+__all__ = ["AppRuntime", "AppState", "ServeAppRuntime", "WantedApp"]
+
+_BUILDER = "raymill.serve_apps.dedicated:build"
+_ONGOING_PER_CPU = 8
+
+
+@dataclass(frozen=True)
+class WantedApp:
+    """The app of one revision as it should be."""
+
+    name: str
+    format: str
+    sha256: str
+    signature: Mapping[str, Any]
+    requested: Mapping[str, Any]
+    scaling: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for apps that need not be told apart."""
+        parts = [self.format, self.sha256, self.signature, self.requested, self.scaling]
+        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class AppRuntime(Protocol):
+    """What the reconcile loop needs of the place where apps run."""
+
+    def observe(self) -> Mapping[str, AppState]:
+        """Map the names of all our apps to what the place says of them."""
+
+    def make(self, app: WantedApp) -> None:
+        """Start an app, or change one that is there; returns before it runs."""
+
+    def remove(self, name: str) -> None:
+        """End an app; returns before it has ended."""
+
+
+class ServeAppRuntime:
+    """Runs each app as an application of Ray Serve, on the cluster that this process belongs to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._cache = settings.home / "cache" / "artifacts"
+        self._apps = DynamicApps(Cluster.connect(settings))
+
+    def observe(self) -> Mapping[str, AppState]:
+        """Map the names of all our apps to what Serve says of them."""
+        return self._apps.observe(APP_PREFIX)
+
+    def make(self, app: WantedApp) -> None:
+        """Deploy an app; Serve replaces the replicas of one that is there."""
+        self._apps.make(self._spec(app))
+
+    def remove(self, name: str) -> None:
+        """Delete an app."""
+        self._apps.remove(name)
+
+    def _spec(self, app: WantedApp) -> AppSpec:
+        cpus = float(app.requested["cpus"])
+        told = {
+            "app": app.name,
+            "format": app.format,
+            "sha256": app.sha256,
+            "signature": dict(app.signature),
+            "cache": str(self._cache),
+            "threads": cpus,
+        }
+        return AppSpec(
+            name=app.name,
+            import_path=_BUILDER,
+            args=told,
+            fingerprint=app.fingerprint,
+            num_cpus=cpus,
+            num_gpus=float(app.requested["gpus"]),
+            memory=app.requested["memory_bytes"],
+            min_replicas=app.scaling["min_replicas"],
+            max_replicas=app.scaling["max_replicas"],
+            target_ongoing_requests=app.scaling["target_ongoing_requests"],
+            scale_to_zero_after_s=app.scaling["scale_to_zero_after_s"],
+            max_ongoing_requests=max(_ONGOING_PER_CPU, round(_ONGOING_PER_CPU * cpus)),
+        )

@@ -1,0 +1,71 @@
+"""Which tier runs which format, and what a deployment with apps of its own asks for."""
+
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, Text, cast, exists
+from sqlmodel import Session, col, select
+
+from ..registry import versions as model_versions
+from ..registry.schemas import Servable
+from ..serving.formats import POOL_FORMATS, PROGRAM_FORMATS
+from .errors import ScalingNotApplicable
+from .models import Deployment, Revision
+from .schemas import DeploymentCreate, ResourceRequest, Scaling, Tier
+
+APP_PREFIX = "ep-"
+#: Serve's word for an app that can answer, if only after a cold start.
+RUNNING = "RUNNING"
+
+
+def tier_of(format_name: str) -> Tier:
+    """Return where a format runs unless its deployment says otherwise."""
+    return Tier.SERVERLESS if format_name in POOL_FORMATS else Tier.DEDICATED
+
+
+def set_tier(deployment: Deployment, data: DeploymentCreate) -> None:
+    """Note the tier, and what an app of its own gets; whoever asks for resources asks for an app.
+
+    Raises:
+        ScalingNotApplicable: If resources or scaling are asked for on the serverless tier.
+    """
+    asks = data.resources is not None or data.scaling is not None
+    if data.tier is Tier.SERVERLESS and asks:
+        raise ScalingNotApplicable
+    deployment.tier = Tier.DEDICATED if asks else data.tier
+    deployment.requested = (data.resources or ResourceRequest()).model_dump()
+    deployment.scaling = (data.scaling or Scaling()).model_dump()
+
+
+def choose_artifact(session: Session, deployment: Deployment, version_id: str) -> Servable:
+    """Choose what of a model version to serve; the first one settles the tier of a deployment that left it open.
+
+    Raises:
+        VersionNotServable: If the version is not ready or has no form that the tier can run.
+    """
+    formats = POOL_FORMATS if deployment.tier == Tier.SERVERLESS else POOL_FORMATS + PROGRAM_FORMATS
+    # In the order of preference, so the pool's formats come first.
+    chosen = model_versions.servable(session, version_id, formats=formats)
+    if deployment.tier == Tier.AUTO:
+        deployment.tier = tier_of(chosen.format)
+    return chosen
+
+
+def app_of(deployment: Deployment, number: int) -> str | None:
+    """Return the app that answers for a revision, None where the pool does."""
+    return f"{APP_PREFIX}{deployment.id}-r{number}" if deployment.tier == Tier.DEDICATED else None
+
+
+def is_shared(revisions: Collection[Revision]) -> bool:
+    """Tell whether the pool answers for all of these."""
+    return all(revision.app is None for revision in revisions)
+
+
+def awaits_app() -> ColumnElement[bool]:
+    """Return the condition that an app of a deployment with traffic does not run yet."""
+    theirs = select(Revision.id).where(
+        col(Revision.deployment_id) == col(Deployment.id),
+        col(Deployment.traffic).op("?")(cast(col(Revision.number), Text)),
+        col(Revision.app).is_not(None),
+        col(Revision.app_status).is_distinct_from(RUNNING),
+    )
+    return exists(theirs)

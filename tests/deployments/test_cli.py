@@ -1,0 +1,45 @@
+"""`raymill deploy` says who may call the endpoint."""
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from factories import Tenant
+from raymill.cli.deployments import app as deployments
+from raymill.cli.deployments import deploy
+from raymill.kernel.settings import Settings
+from raymill.sdk.credentials import save
+
+from .conftest import Door, make_key, token
+
+pytestmark = pytest.mark.integration
+
+app = typer.Typer()
+app.command("deploy")(deploy)
+app.add_typer(deployments, name="deployments")
+
+
+def test_access_is_set_kept_and_shown(
+    platform_url: str, settings: Settings, alice: Tenant, digits: int, door: Door
+) -> None:
+    save(settings.home, platform_url, token(alice), "")
+    key_id, key = make_key(alice)
+
+    def raymill(*words: str) -> Result:
+        done = CliRunner().invoke(app, [*words], env={"RAYMILL_HOME": str(settings.home)})
+        assert done.exit_code == 0, done.output
+        return done
+
+    deploy_digits = ("deploy", "digits", "--project", "alice-project")
+    raymill(*deploy_digits, "--access", "public")
+    assert door.by(None) == 200
+    raymill(*deploy_digits)
+    assert (door.by(None), "public" in raymill("deployments", "list").output) == (200, True)
+    raymill(*deploy_digits, "--access", "keys", "--key", key_id)
+    assert [door.by(None), door.by(token(alice)), door.by(key)] == [401, 403, 200]
+
+
+def test_a_key_goes_with_keys_alone() -> None:
+    for words in (["--key", "key_1"], ["--key", "key_1", "--access", "public"], ["--access", "everybody"]):
+        done = CliRunner().invoke(app, ["deploy", "digits", "--project", "p", *words])
+        assert done.exit_code == 2, done.output

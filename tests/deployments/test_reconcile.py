@@ -1,0 +1,230 @@
+"""The apps of dedicated revisions: what the plan says, and what the loop does with a cluster that tests can steer."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factories import Tenant
+from raymill.compute.cluster import ClusterUnreachable
+from raymill.deployments.reconcile import DedicatedApps, Make, Remove, plan
+from raymill.deployments.runtime import AppState, WantedApp
+from raymill.kernel.resources import Resources
+from timing import Clock
+
+SIGNATURE = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
+}
+
+
+def state(status: str = "RUNNING", *, made_from: str | None = "a", message: str = "", replicas: int = 1) -> AppState:
+    return AppState(status, message, made_from, replicas)
+
+
+def test_what_is_missing_is_made_and_what_nobody_wants_goes() -> None:
+    assert plan({"ep-1": "a"}, {}) == [Make("ep-1")]
+    assert plan({}, {"ep-1": state()}) == [Remove("ep-1")]
+    assert plan({"ep-1": "a"}, {"ep-1": state()}) == []
+    assert plan({}, {"ep-1": state()}, kept={"ep-1"}) == []
+
+
+def test_an_app_that_differs_is_made_anew() -> None:
+    assert plan({"ep-1": "b"}, {"ep-1": state()}) == [Make("ep-1")]
+    # Serve does not know yet what it is made from.
+    assert plan({"ep-1": "b"}, {"ep-1": state("DEPLOYING", made_from=None)}) == []
+
+
+def test_a_failed_app_waits_for_its_time_and_a_dying_one_for_its_end() -> None:
+    failed = {"ep-1": state("DEPLOY_FAILED")}
+    assert plan({"ep-1": "a"}, failed, may_retry=lambda name: False) == []
+    assert plan({"ep-1": "a"}, failed) == [Make("ep-1")]
+    for wanted in ({}, {"ep-1": "a"}, {"ep-1": "b"}):
+        assert plan(wanted, {"ep-1": state("DELETING")}) == []
+
+
+NAMES = st.sampled_from([f"ep-{number}" for number in range(6)])
+
+
+@given(
+    st.dictionaries(NAMES, st.sampled_from("ab")),
+    st.dictionaries(NAMES, st.builds(state, st.sampled_from(["RUNNING", "DEPLOYING", "DELETING", "DEPLOY_FAILED"]))),
+)
+def test_once_done_nothing_is_left_to_do(wanted: dict[str, str], observed: dict[str, AppState]) -> None:
+    for action in plan(wanted, observed):
+        if isinstance(action, Make):
+            observed[action.name] = state(made_from=wanted[action.name])
+        else:
+            del observed[action.name]
+    left = {name: app for name, app in observed.items() if app.status != "DELETING"}
+    assert plan(wanted, observed) == []
+    assert left.keys() <= wanted.keys()
+
+
+class SteeredApps:
+    """A cluster whose apps are what the test says."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, AppState] = {}
+        self.made: list[WantedApp] = []
+        self.removed: list[str] = []
+        self.refuses: set[str] = set()
+        self.is_reachable = True
+
+    def observe(self) -> Mapping[str, AppState]:
+        if not self.is_reachable:
+            raise ClusterUnreachable("the cluster is away")
+        return dict(self.apps)
+
+    def make(self, app: WantedApp) -> None:
+        if app.name in self.refuses:
+            raise RuntimeError("Ray lost the request")
+        self.made.append(app)
+        self.apps[app.name] = state(made_from=app.fingerprint, replicas=0)
+
+    def remove(self, name: str) -> None:
+        self.removed.append(name)
+        del self.apps[name]
+
+
+@pytest.fixture
+def cluster() -> SteeredApps:
+    return SteeredApps()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def loop(resources: Resources, cluster: SteeredApps, clock: Clock) -> DedicatedApps:
+    return DedicatedApps(resources, cluster, monotonic=clock)
+
+
+def import_program(tenant: Tenant, name: str, signature: dict[str, Any] = SIGNATURE) -> None:
+    found = tenant.get("/models", params={"project_id": tenant.project_id, "name": name}).json()["items"]
+    model = found[0] if found else tenant.post("/models", json={"project_id": tenant.project_id, "name": name}).json()
+    for_import = {"filename": "m.pt", "signature": json.dumps(signature)}
+    answer = tenant.post(f"/models/{model['id']}/versions/import", params=for_import, content=name.encode())
+    assert answer.status_code == 201, answer.text
+
+
+def deploy(tenant: Tenant, model: str, **more: Any) -> dict[str, Any]:
+    body = {"project_id": tenant.project_id, "name": model, "model": model, **more}
+    answer = tenant.post("/deployments", json=body)
+    assert answer.status_code == 202, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def read(tenant: Tenant, deployment: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = tenant.get(f"/deployments/{deployment['id']}").json()
+    return found
+
+
+@pytest.mark.integration
+def test_a_programs_deployment_gets_an_app_of_its_own(alice: Tenant, loop: DedicatedApps, cluster: SteeredApps) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net", resources={"cpus": 2}, scaling={"min_replicas": 0, "max_replicas": 3})
+    assert (made["tier"], made["resources"]["shared"], made["resources"]["cpus"]) == ("dedicated", False, 2)
+    name = f"ep-{made['id']}-r1"
+    assert made["revisions"][0]["app"] == name
+    loop.step()
+    loop.step()
+    assert [app.name for app in cluster.made] == [name]
+    app = cluster.made[0]
+    assert (app.format, app.requested["cpus"], app.scaling["max_replicas"]) == ("torchscript", 2, 3)
+    cluster.apps[name] = state(made_from=app.fingerprint, replicas=3)
+    loop.step()
+    assert read(alice, made)["replicas"] == 3
+
+
+@pytest.mark.integration
+def test_the_pool_refuses_a_program(alice: Tenant, loop: DedicatedApps, cluster: SteeredApps) -> None:
+    import_program(alice, "net")
+    body = {"project_id": alice.project_id, "name": "net", "model": "net", "tier": "serverless"}
+    refused = alice.post("/deployments", json=body)
+    assert refused.status_code == 409
+    assert "dedicated tier alone" in refused.json()["message"]
+    loop.step()
+    assert cluster.made == []
+
+
+@pytest.mark.integration
+def test_an_app_that_was_deleted_by_hand_comes_back_and_so_does_a_whole_fleet(
+    alice: Tenant, loop: DedicatedApps, cluster: SteeredApps
+) -> None:
+    for name in ("one", "two"):
+        import_program(alice, name)
+        deploy(alice, name)
+    loop.step()
+    cluster.apps.clear()
+    cluster.refuses = {cluster.made[0].name}
+    loop.step()
+    assert len(cluster.made) == 3
+    cluster.refuses = set()
+    loop.step()
+    assert len(cluster.apps) == 2
+
+
+@pytest.mark.integration
+def test_a_deleted_deployment_takes_its_app_along(alice: Tenant, loop: DedicatedApps, cluster: SteeredApps) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    alice.delete(f"/deployments/{made['id']}")
+    loop.step()
+    assert cluster.removed == [f"ep-{made['id']}-r1"]
+
+
+@pytest.mark.integration
+def test_the_app_before_stays_a_while_after_its_traffic(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    import_program(alice, "net", {**SIGNATURE, "labels": ["price"]})
+    assert alice.patch(f"/deployments/{made['id']}", json={"version": 2}).status_code == 200
+    loop.step()
+    assert len(cluster.apps) == 2
+    clock.now += resources.settings.controller.keep_apps_s + 1
+    loop.step()
+    assert cluster.removed == [f"ep-{made['id']}-r1"]
+
+
+@pytest.mark.integration
+def test_a_failing_app_says_why_and_is_tried_again_ever_later(
+    alice: Tenant, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    name = cluster.made[0].name
+    tries = []
+    for second in range(100):
+        clock.now = float(second)
+        broken, mark = "Traceback\nModelBroken: no zip\n", cluster.made[0].fingerprint
+        cluster.apps[name] = state("DEPLOY_FAILED", made_from=mark, message=broken, replicas=0)
+        before = len(cluster.made)
+        loop.step()
+        tries += [second] * (len(cluster.made) - before)
+    assert tries == [10, 30, 70]
+    found = read(alice, made)
+    assert (found["status"], found["reason"]) == ("deploying", "The app of revision 1 fails: ModelBroken: no zip")
+
+
+@pytest.mark.integration
+def test_nothing_is_done_while_the_cluster_is_away(alice: Tenant, loop: DedicatedApps, cluster: SteeredApps) -> None:
+    import_program(alice, "net")
+    deploy(alice, "net")
+    cluster.is_reachable = False
+    with pytest.raises(ClusterUnreachable):
+        loop.step()
+    cluster.is_reachable = True
+    loop.step()
+    assert len(cluster.made) == 1
