@@ -16,7 +16,7 @@ class BenchmarkFailed(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A URL to load, and the files with the body and the Authorization header (empty for none)."""
+    """A URL to load, and the files with the body and the Authorization headers, one a line (empty for none)."""
 
     url: str
     body: Path

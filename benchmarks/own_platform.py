@@ -14,11 +14,13 @@ from pathlib import Path
 import psutil
 from load import BenchmarkFailed
 from pyarrow import parquet
+from sklearn.datasets import load_digits
 
 from raymill.compute.embedded.postgres import EmbeddedPostgres
 from raymill.compute.embedded.ray_head import EmbeddedRay
 from raymill.kernel.settings import Settings
 from raymill.sdk import Client
+from raymill.sdk.credentials import StoredCredential
 from raymill.sdk.deployments import Deployment
 
 APPS = Path(__file__).parents[1] / "apps.yaml"
@@ -81,10 +83,11 @@ def _title(process: psutil.Process) -> str:
 
 
 @contextmanager
-def running_platform() -> Iterator[OwnPlatform]:
-    """Bring a platform up with the demo's deployment, and take it down at the end."""
+def running_platform(**settings: str) -> Iterator[OwnPlatform]:
+    """Bring a platform up with the demo's deployment and these settings, and take it down at the end."""
     home = Path(tempfile.mkdtemp(prefix="rm-bench-"))
-    given = {f"RAYMILL_{name}": str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    given = {f"RAYMILL_{name}": value for name, value in (ports | settings).items()}
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAYMILL_", "RAY_"))}
     platform = OwnPlatform(home, {**inherited, **given, "RAYMILL_HOME": str(home)})
     try:
@@ -120,6 +123,20 @@ def download_model(client: Client, deployment: Deployment, folder: Path) -> Path
     path = next(artifact.path for artifact in version.artifacts if artifact.path.endswith(".onnx"))
     client.models.download_artifact(model.id, version.version, path, folder / "model.onnx")
     return folder / "model.onnx"
+
+
+def digits_body(folder: Path) -> Path:
+    """Write a request with one row of the demo's data."""
+    row = ", ".join(str(value) for value in load_digits().data[0].tolist())
+    body = folder / "body.json"
+    body.write_text(f'{{"instances": [[{row}]]}}')
+    return body
+
+
+def predict_url(login: StoredCredential, deployment: Deployment) -> str:
+    """Return the URL that answers predictions."""
+    endpoint = deployment.endpoint
+    return f"{endpoint if endpoint.startswith('http') else login.base_url + endpoint}/predict"
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,6 +1,7 @@
 -- One body to POST, again and again; prints what was measured as JSON.
 local threads = {}
 refused = 0
+local prepared, turn = {}, 0
 
 function setup(thread)
    table.insert(threads, thread)
@@ -12,16 +13,19 @@ function init(args)
    local file = assert(io.open(args[1], "rb"))
    wrk.body = file:read("*a")
    file:close()
-   -- The credential comes by file, so that it is in no process list.
-   local credential = assert(io.open(args[2], "rb")):read("*a")
-   if #credential > 0 then
+   -- Credentials come by file, one a line, so that they are in no process list; requests take them in turn.
+   for credential in io.lines(args[2]) do
       wrk.headers["Authorization"] = credential
+      table.insert(prepared, wrk.format())
    end
-   request_bytes = wrk.format()
+   if #prepared == 0 then
+      table.insert(prepared, wrk.format())
+   end
 end
 
 function request()
-   return request_bytes
+   turn = turn % #prepared + 1
+   return prepared[turn]
 end
 
 function response(status)

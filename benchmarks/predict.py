@@ -3,44 +3,42 @@
 All three run at the same time on this machine and are loaded one after the other, in each round in another order.
 """
 
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import httpx
-import psutil
 import report
 from load import BenchmarkFailed, Target, drive, require_wrk
-from own_platform import OwnPlatform, digits_deployment, download_model, free_ports, logged_rows, running_platform
+from machine import write
+from own_platform import (
+    OwnPlatform,
+    digits_body,
+    digits_deployment,
+    download_model,
+    free_ports,
+    logged_rows,
+    predict_url,
+    running_platform,
+)
+from rounds import Round, System, measure
 
 from raymill.sdk.credentials import StoredCredential
-from servers import HERE, litserve_python, litserve_version, running_server
+from raymill.sdk.deployments import Deployment
+from servers import litserve_python, litserve_version, running_server
 
 ROUNDS = 5
 LOAD_S = 6
 WARM_UP_S = 2
-RESULTS = HERE / "results"
 TOLERANCE = 1e-5
 # The model server writes its log every 5 s.
 COUNTED_WITHIN_S = 8.0
 
 Counter = Callable[[], int]
-
-
-@dataclass(frozen=True)
-class System:
-    """A system under load, and the processes that do its work."""
-
-    name: str
-    version: str
-    target: Target
-    processes: Callable[[], list[psutil.Process]]
 
 
 def main() -> None:
@@ -49,8 +47,7 @@ def main() -> None:
         document = _run()
     except BenchmarkFailed as failure:
         sys.exit(str(failure))
-    report.write(document, RESULTS)
-    print(f"\n{report.table(document)}\n\nwritten to {RESULTS.relative_to(HERE.parent)}/")
+    write("predict", document, report.table(document))
     if not all(floor["met"] for floor in document["floors"].values()):
         sys.exit(2)
 
@@ -63,10 +60,10 @@ def _run() -> dict[str, object]:
         platform = stack.enter_context(running_platform())
         client = stack.enter_context(platform.client())
         deployment = digits_deployment(client)
-        model, body = download_model(client, deployment, folder), _body(folder)
+        model, body = download_model(client, deployment, folder), digits_body(folder)
         systems = [
             _server(stack, "fastapi", sys.executable, version("fastapi"), model, body),
-            _own(platform, deployment.endpoint, body),
+            _own(platform, deployment, body),
             _server(stack, "litserve", python, litserve_version(python), model, body),
         ]
         _compare_answers(systems)
@@ -83,15 +80,6 @@ def _run() -> dict[str, object]:
     return report.summary(rounds, {system.name: system.version for system in systems}) | {"kept": kept}
 
 
-def _body(folder: Path) -> Path:
-    from sklearn.datasets import load_digits
-
-    row = ", ".join(str(value) for value in load_digits().data[0].tolist())
-    body = folder / "body.json"
-    body.write_text(f'{{"instances": [[{row}]]}}')
-    return body
-
-
 def _server(stack: ExitStack, name: str, python: str, shown: str, model: Path, body: Path) -> System:
     (port,) = free_ports(1)
     log, credential = body.with_name(f"{name}.log"), body.with_name(f"{name}.credential")
@@ -101,11 +89,11 @@ def _server(stack: ExitStack, name: str, python: str, shown: str, model: Path, b
     return System(name, shown, target, lambda: [process, *process.children(recursive=True)])
 
 
-def _own(platform: OwnPlatform, endpoint: str, body: Path) -> System:
+def _own(platform: OwnPlatform, deployment: Deployment, body: Path) -> System:
     login, credential = StoredCredential(platform.home), body.with_name("raymill.credential")
     credential.write_text(login.headers()["Authorization"])
-    url = endpoint if endpoint.startswith("http") else f"{login.base_url}{endpoint}"
-    return System("raymill", version("raymill"), Target(f"{url}/predict", body, credential), platform.data_plane)
+    target = Target(predict_url(login, deployment), body, credential)
+    return System("raymill", version("raymill"), target, platform.data_plane)
 
 
 def _compare_answers(systems: list[System]) -> None:
@@ -132,39 +120,15 @@ def _warm_up(systems: list[System]) -> int:
     return {system.name: drive(system.target, WARM_UP_S).requests for system in systems}["raymill"]
 
 
-def _rounds(systems: list[System]) -> list[report.Round]:
+def _rounds(systems: list[System]) -> list[Round]:
     rounds = []
     for number in range(ROUNDS):
         first = number % len(systems)
         for system in systems[first:] + systems[:first]:
-            rounds.append(_round(system))
+            rounds.append(measure(system, LOAD_S))
             rate = rounds[-1].figures()["requests/s"]
             print(f"round {number + 1} of {ROUNDS}  {system.name:10} {rate:8,.0f} requests/s", flush=True)
     return rounds
-
-
-def _round(system: System) -> report.Round:
-    processes = system.processes()
-    before, machine, loader = [_cpu_s(process) for process in processes], _machine_cpu_s(), _children_cpu_s()
-    load = drive(system.target, LOAD_S)
-    spent = sum(_cpu_s(process) - start for process, start in zip(processes, before, strict=True))
-    others = _machine_cpu_s() - machine - spent - (_children_cpu_s() - loader)
-    return report.Round(system.name, load, spent, max(others, 0.0) / load.seconds)
-
-
-def _machine_cpu_s() -> float:
-    times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system)
-
-
-def _children_cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _settled(counts: dict[str, Counter], expected: int, before: dict[str, int] | None = None) -> dict[str, int]:

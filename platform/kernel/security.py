@@ -6,7 +6,6 @@ Passwords are hashed with argon2id (RFC 9106). Tokens and documents are signed w
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from .errors import AuthenticationFailed
 from .keyfiles import key_id, watch_private_key, watch_public_keys
 from .settings import AuthSettings
+from .tokens import TokenClaims, VerifiedTokens
 
 _passwords = PasswordHasher()
 # Verified when the account does not exist, so that both refusals take the same time.
@@ -52,15 +52,6 @@ def hash_secret(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class TokenClaims:
-    """What an access token says: who, in which session, until when. Never what they may do."""
-
-    user_id: str
-    session_id: str
-    expires_at: float
-
-
 class PrivateKey(Protocol):
     """Where a signer finds the present private key."""
 
@@ -73,23 +64,36 @@ class PublicKeys(Protocol):
     """Where a verifier finds the keys that it believes, the present one first."""
 
     def get(self, *, now: bool = False) -> dict[str, Ed25519PublicKey]:
-        """Return the keys by their ids; ``now`` looks for new ones first."""
+        """Return the keys by their ids, the same object until they change; ``now`` looks for new ones first."""
         ...
 
 
 class TokenVerifier:
-    """Checks access tokens and signed documents with the present and the previous public key alone."""
+    """Checks access tokens and signed documents with the present and the previous public key alone.
+
+    A signature costs as much as the rest of a prediction, so what was verified is remembered. Whether the session
+    behind a token still lives is for the caller to ask, at every request.
+    """
 
     def __init__(self, keys: PublicKeys, settings: AuthSettings) -> None:
         self._keys = keys
         self._settings = settings
+        self._verified = VerifiedTokens(settings.remembered_tokens)
 
     def claims(self, token: str) -> TokenClaims:
-        """Return the claims of a valid token.
+        """Return the claims of a valid token; safe for threads.
 
         Raises:
             AuthenticationFailed: If the signature, issuer, audience or expiry is wrong.
         """
+        keys, digest = self._keys.get(), sha256(token.encode()).digest()
+        claims = self._verified.find(digest, keys)
+        if claims is None:
+            claims = self._verify(token)
+            self._verified.keep(digest, claims, keys)
+        return claims
+
+    def _verify(self, token: str) -> TokenClaims:
         try:
             body = jwt.decode(
                 token,

@@ -1,15 +1,18 @@
-"""Who may invoke what: one document of members and keys per project, one of revocations for the platform.
+"""Who may invoke what: one document of members and keys per project, two for the platform.
 
-A token carries identity and never rights; these documents carry the rights.
+A token carries identity and never rights; these documents carry the rights. A model server holds those of all projects
+in memory, so they are packed: each id once, digests as bytes, and of all permissions the one that is asked for.
 """
 
+import sys
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 INVOKE = "endpoint:invoke"
 EVERYTHING = "*"
-REVOCATIONS_KEY = "all"
+REVOCATIONS_KEY = ADMINISTRATORS_KEY = "all"
 
 
 class _Part(BaseModel):
@@ -26,7 +29,7 @@ class KeyGrant(_Part):
 
 
 class ProjectGrants(_Part):
-    """The members of a project (direct, by team, or as administrators) and its keys by SHA-256."""
+    """The members of a project, direct or by team, and its keys by SHA-256."""
 
     kind: Literal["grants"] = "grants"
     project_id: str
@@ -52,3 +55,67 @@ class Revocations(_Part):
     def key(self) -> str:
         """The document's name: there is one for the whole platform."""
         return REVOCATIONS_KEY
+
+
+class Administrators(_Part):
+    """The accounts whose logins may invoke in every project."""
+
+    kind: Literal["administrators"] = "administrators"
+    version: int = Field(ge=1)
+    users: frozenset[str] = Field(frozenset(), description="Living accounts with the global role")
+
+    @property
+    def key(self) -> str:
+        """The document's name: there is one for the whole platform."""
+        return ADMINISTRATORS_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """An API key that some project grants."""
+
+    id: str
+    project_id: str
+    may_invoke: bool
+    expires_at: float | None
+    #: The only endpoint that the key may call; None means all of the project.
+    endpoint: str | None
+
+
+class HeldGrants:
+    """The grants of all projects as the request path reads them."""
+
+    __slots__ = ("_keys_of", "keys", "members")
+
+    def __init__(self) -> None:
+        #: By project and user id: whether the member may invoke.
+        self.members: dict[str, dict[str, bool]] = {}
+        #: By SHA-256 of the key.
+        self.keys: dict[bytes, KnownKey] = {}
+        self._keys_of: dict[str, tuple[bytes, ...]] = {}
+
+    def take(self, grants: ProjectGrants) -> None:
+        """Put a project's grants in the place of those held before."""
+        project_id = sys.intern(grants.project_id)
+        self.drop(project_id)
+        # One user is a member of many projects.
+        self.members[project_id] = {sys.intern(user): _may_invoke(held) for user, held in grants.members.items()}
+        keys = {bytes.fromhex(digest): _known(project_id, key) for digest, key in grants.keys.items()}
+        self.keys |= keys
+        self._keys_of[project_id] = tuple(keys)
+
+    def drop(self, project_id: str) -> None:
+        """Forget a project."""
+        self.members.pop(project_id, None)
+        for digest in self._keys_of.pop(project_id, ()):
+            del self.keys[digest]
+
+
+def _known(project_id: str, key: KeyGrant) -> KnownKey:
+    expires_at = key.expires_at.timestamp() if key.expires_at else None
+    endpoint = sys.intern(key.endpoint) if key.endpoint else None
+    return KnownKey(key.id, project_id, _may_invoke(key.permissions), expires_at, endpoint)
+
+
+def _may_invoke(permissions: frozenset[str]) -> bool:
+    return INVOKE in permissions or EVERYTHING in permissions

@@ -8,12 +8,13 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from raymill.kernel.errors import AuthenticationFailed, InternalError
 from raymill.kernel.keyfiles import make_keys, public_key_digest, watch_private_key
 from raymill.kernel.security import (
     TokenSigner,
+    TokenVerifier,
     hash_password,
     hash_secret,
     load_signer,
@@ -160,3 +161,26 @@ def test_the_public_key_alone_verifies(tmp_path: Path) -> None:
     (tmp_path / "public.pem").unlink()
     with pytest.raises(InternalError, match="public key"):
         load_verifier(tmp_path, SETTINGS)
+
+
+class KnownKeys:
+    """Public keys that a test replaces in place, which no verifier can notice, or by others, which each must."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self.keys = {"a": key.public_key()}
+
+    def get(self, *, now: bool = False) -> dict[str, Ed25519PublicKey]:
+        return self.keys
+
+
+def test_a_signature_is_checked_once_and_again_when_the_keys_are_others(key: Ed25519PrivateKey) -> None:
+    known = KnownKeys(key)
+    verifier, token = TokenVerifier(known, SETTINGS), jwt.encode(body(), key, algorithm="EdDSA")
+    claims = verifier.claims(token)
+    known.keys["a"] = Ed25519PrivateKey.generate().public_key()
+    assert verifier.claims(token) == claims
+    with pytest.raises(AuthenticationFailed):
+        verifier.claims(jwt.encode(body(sub="usr_2"), key, algorithm="EdDSA"))
+    known.keys = dict(known.keys)
+    with pytest.raises(AuthenticationFailed):
+        verifier.claims(token)

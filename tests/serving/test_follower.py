@@ -11,7 +11,7 @@ import onnx_models
 import pytest
 import redis
 from plane import KEY, NOWHERE, SCALE, Plane
-from servers_in_process import serving, until
+from servers_in_process import serving
 
 from raymill.kernel.cache import CacheUnavailable
 from raymill.kernel.keyfiles import make_keys
@@ -29,6 +29,7 @@ from raymill.serving.channel import (
 from raymill.serving.copies import DiskCopies, store_copy, stored_copies
 from raymill.serving.documents import SealedDocument, Tombstone, read_envelope, seal, unseal
 from raymill.serving.errors import DocumentForged
+from timing import soon
 
 pytestmark = pytest.mark.integration
 ROW = [[0.1, 0.2, 0.3, 0.4]]
@@ -46,7 +47,7 @@ async def digits_status(running, headers) -> int:
 def test_a_change_is_live_and_acknowledged_at_once(live_digits, tmp_path):
     async def run():
         async with serving(live_digits) as running, serving(live_digits) as second:
-            await until(lambda: len(live_servers(live_digits.cache)) == 2)
+            await soon(lambda: len(live_servers(live_digits.cache)) == 2)
             revision = live_digits.revision(onnx_models.scale(tmp_path / "s.onnx", 5.0), SCALE)
             begun = time.perf_counter()
             sealed = live_digits.endpoint("digits.scale", revision)
@@ -77,7 +78,7 @@ def test_a_server_that_starts_after_a_flush_holds_all_before_it_counts_as_alive(
 def test_a_key_works_at_once_and_dies_at_once(live_digits):
     async def run():
         async with serving(live_digits) as running:
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             statuses = []
             for keys in (None, {}, None):
                 assert await acknowledged(live_digits, live_digits.grants(keys=keys))
@@ -90,7 +91,7 @@ def test_a_key_works_at_once_and_dies_at_once(live_digits):
 def test_a_tombstone_ends_an_endpoint(live_digits):
     async def run():
         async with serving(live_digits) as running:
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             before = await digits_status(running, live_digits.bearer())
             assert await acknowledged(live_digits, live_digits.bury("endpoint", "digits.mlp"))
             return before, await digits_status(running, live_digits.bearer())
@@ -112,7 +113,7 @@ def test_a_server_that_does_not_follow_lets_the_time_run_out(live_digits):
 def test_a_server_leaves_when_it_stops(live_digits):
     async def run():
         async with serving(live_digits):
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
 
     asyncio.run(run())
     assert live_servers(live_digits.cache) == set()
@@ -121,9 +122,9 @@ def test_a_server_leaves_when_it_stops(live_digits):
 def test_a_server_that_missed_the_bump_acknowledges_when_reminded(live_digits):
     async def run():
         async with serving(live_digits) as running:
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             sealed = live_digits.grants(keys={})
-            await until(lambda: running.parts.directory.version_of(sealed.name) == sealed.version)
+            await soon(lambda: running.parts.directory.version_of(sealed.name) == sealed.version)
             live_digits.cache.delete(*live_digits.cache.keys("raymill:ack:*"))
             return await acknowledged(live_digits, sealed)
 
@@ -133,12 +134,12 @@ def test_a_server_that_missed_the_bump_acknowledges_when_reminded(live_digits):
 def test_a_change_without_a_bump_is_found_by_the_check(live_digits):
     async def run():
         async with serving(live_digits) as running:
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             sealed = seal(Tombstone(kind="endpoint", key="digits.mlp", version=99), live_digits.signer)
             publish(redis.Redis.from_url(live_digits.redis_url), sealed)
             lost = [live_digits.cache.execute_command("CLIENT", "KILL", "TYPE", kind) for kind in ("pubsub", "normal")]
             assert sum(lost) > 0
-            await until(lambda: "digits.mlp" not in running.parts.directory.endpoints)
+            await soon(lambda: "digits.mlp" not in running.parts.directory.endpoints)
 
     asyncio.run(run())
 
@@ -146,10 +147,10 @@ def test_a_change_without_a_bump_is_found_by_the_check(live_digits):
 def test_flushall_changes_nothing_and_later_changes_arrive(live_digits):
     async def run():
         async with serving(live_digits) as running:
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             live_digits.cache.flushall()
             during = await digits_status(running, live_digits.bearer())
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             assert published_versions(live_digits.cache) == {}
             assert await acknowledged(live_digits, live_digits.grants(members={}))
             return during, await digits_status(running, live_digits.bearer())
@@ -200,7 +201,7 @@ def test_forged_documents_are_refused_and_the_rest_goes_on(live_digits, tmp_path
 
     async def run():
         async with serving(live_digits) as running:
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             publish(live_digits.cache, forged)
             live_digits.cache.publish(BUMPS, b"nonsense")
             refused = not await acknowledged(live_digits, forged, timeout_s=0.5)
@@ -234,7 +235,7 @@ def test_a_kind_of_document_that_is_not_known_is_skipped_and_acknowledged(live_d
 
     async def run():
         async with serving(live_digits):
-            await until(lambda: live_servers(live_digits.cache) != set())
+            await soon(lambda: live_servers(live_digits.cache) != set())
             sealed = live_digits.publish(Novelty(kind="novelty", key="k", version=1))
             return await acknowledged(live_digits, sealed)
 
@@ -315,7 +316,7 @@ def test_a_server_that_started_without_valkey_finds_it_later(live_digits, tmp_pa
         async with serving(plane) as running:
             before = await digits_status(running, plane.bearer())
             async with await open_relay(port, valkey.hostname, valkey.port):
-                await until(lambda: live_servers(live_digits.cache) != set())
+                await soon(lambda: live_servers(live_digits.cache) != set())
                 assert await acknowledged(live_digits, live_digits.bury("endpoint", "digits.mlp"), timeout_s=5.0)
                 await running.parts.stop()
             return before, await digits_status(running, plane.bearer())

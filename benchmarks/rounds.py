@@ -1,0 +1,97 @@
+"""One stretch of load on one system: what was answered, and what it cost the system and the machine."""
+
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+from load import Load, Target, drive
+
+COLUMNS = {"requests/s": 0, "p50 ms": 2, "p99 ms": 2, "CPU s per 1,000": 3}
+# Above this the systems did not have the machine to themselves; the platform's idle background work counts too.
+BUSY_CPUS = 0.4
+
+
+@dataclass(frozen=True)
+class System:
+    """A system under load, and the processes that do its work."""
+
+    name: str
+    version: str
+    target: Target
+    processes: Callable[[], list[psutil.Process]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One stretch of load on one system; ``other_cpus`` is what the rest of the machine used meanwhile, wrk aside."""
+
+    system: str
+    load: Load
+    cpu_s: float
+    other_cpus: float
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures by the name of their column."""
+        rate, cpu = self.load.requests / self.load.seconds, 1000 * self.cpu_s / self.load.requests
+        return dict(zip(COLUMNS, (rate, self.load.p50_ms, self.load.p99_ms, cpu), strict=True))
+
+
+def measure(system: System, seconds: int) -> Round:
+    """Load a system for some seconds and count what it used."""
+    processes = system.processes()
+    before, machine, loader = [_cpu_s(process) for process in processes], _machine_cpu_s(), _children_cpu_s()
+    load = drive(system.target, seconds)
+    spent = sum(_cpu_s(process) - start for process, start in zip(processes, before, strict=True))
+    others = _machine_cpu_s() - machine - spent - (_children_cpu_s() - loader)
+    return Round(system.name, load, spent, max(others, 0.0) / load.seconds)
+
+
+def spread(rounds: list[Round]) -> dict[str, dict[str, float]]:
+    """Return median, least and most of each column."""
+    figures = [one.figures() for one in rounds]
+    columns = {column: [one[column] for one in figures] for column in COLUMNS}
+    return {
+        column: {"median": median(values), "least": min(values), "most": max(values)}
+        for column, values in columns.items()
+    }
+
+
+def cells(found: dict[str, dict[str, float]]) -> str:
+    """Return a spread as the cells of a row in a Markdown table."""
+    return " | ".join(_cell(found[column], digits) for column, digits in COLUMNS.items())
+
+
+def heading(*more: str) -> list[str]:
+    """Return the head of a table of spreads."""
+    names = ["", *COLUMNS, *more]
+    return ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
+
+
+def company(others: list[float]) -> list[str]:
+    """Say how much else the machine did during the rounds, and whether that spoils them."""
+    lines = [f"everything else on the machine used {median(others):.2f} CPUs, at most {max(others):.2f}"]
+    if median(others) > BUSY_CPUS:
+        lines.append("The machine was busy with something else: these figures say little.")
+    return lines
+
+
+def _cell(figure: dict[str, float], digits: int) -> str:
+    middle, least, most = (f"{figure[name]:,.{digits}f}" for name in ("median", "least", "most"))
+    return f"{middle} ({least} to {most})"
+
+
+def _machine_cpu_s() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
