@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -19,26 +18,22 @@ import httpx
 import psutil
 import yaml
 
+from guides import block
 from raymill.compute.cluster import Cluster
 from servers import free_ports, start_databases
-from whole_platform import until
+from timing import until
 
 ROOT = Path(__file__).parents[1]
-GUIDE = ROOT / "docs" / "guides" / "existing-cluster.md"
 MARK = "RM_FOREIGN_TEST"
 TOKEN = Path(".ray") / "auth_token"
 
 
-def guide_blocks() -> list[str]:
-    """The blocks of commands in the guide."""
-    return re.findall(r"```bash\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+GUIDE = "existing-cluster"
 
 
 def guide_block(words: str) -> str:
-    """The one block of the guide that holds these words."""
-    found = [block for block in guide_blocks() if words in block]
-    assert len(found) == 1, f"{len(found)} blocks of the guide hold {words!r}"
-    return found[0]
+    """The one block of commands in the guide that holds these words."""
+    return block(GUIDE, words)
 
 
 @dataclass

@@ -4,12 +4,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -21,15 +19,6 @@ from small_disk import mount, unmount
 
 ROOT = Path(__file__).parents[1]
 DISK_BYTES = 2 * 2**30
-
-
-def until(probe: Callable[[], Any], *, within_s: float, what: str) -> Any:
-    """Return the first true answer of the probe, or fail after the deadline."""
-    deadline = time.monotonic() + within_s
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.1)
-    return answer
 
 
 @dataclass

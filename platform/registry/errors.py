@@ -32,7 +32,7 @@ class ModelInUse(Conflict):
 
 
 class VersionNotServable(Conflict):
-    """Raised when a version is not ready, or has no artifact that the serverless pool may load."""
+    """Raised when a version is not ready, or has no artifact that the tier may load."""
 
 
 class BadArtifactPath(ValidationFailed):
@@ -47,5 +47,13 @@ class BadSignature(ValidationFailed):
     """Raised when the given signature contradicts the ONNX graph, or is missing and cannot be read."""
 
 
-class NotAnOnnxFile(UnsupportedMedia):
-    """Raised when the imported file is not named ``*.onnx``."""
+class BadSafetensors(ValidationFailed):
+    """Raised when a file is not safetensors, or names no architecture that could be served."""
+
+
+class SignatureMissing(ValidationFailed):
+    """Raised when a file does not tell its inputs and outputs, and nobody else has."""
+
+
+class UnknownModelFile(UnsupportedMedia):
+    """Raised when the name of an imported file is that of no known format."""

@@ -5,7 +5,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ..kernel.bodies import IS_A_NUMBER, Number, PlainName
 
 Description = Annotated[str, StringConstraints(max_length=4000)]
 Datatype = Literal[
@@ -59,7 +61,7 @@ class TensorSpec(BaseModel):
 
     name: str
     datatype: Datatype
-    shape: list[Annotated[int, Field(ge=-1)]]
+    shape: list[Annotated[int, Field(ge=-1), IS_A_NUMBER]]
     columns: list[str] | None = None
     nullable: list[str] | None = None
     encoding: Literal["days"] | None = None
@@ -83,7 +85,7 @@ class ModelCreate(BaseModel):
     """A new model without versions."""
 
     project_id: str
-    name: str
+    name: PlainName
     description: Description = ""
     framework: Framework = Framework.CUSTOM
     metadata: dict[str, Any] = {}
@@ -114,7 +116,7 @@ class VersionCreate(BaseModel):
 
     framework: Framework | None = None
     signature: Signature | None = None
-    metrics: dict[str, FiniteFloat] = {}
+    metrics: dict[str, Number] = {}
     source: VersionSource = VersionSource()
 
 
@@ -124,7 +126,7 @@ class VersionComplete(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     signature: Signature | None = None
-    metrics: dict[str, FiniteFloat] | None = None
+    metrics: dict[str, Number] | None = None
 
 
 class VersionFailure(BaseModel):
@@ -192,7 +194,7 @@ class ModelRead(BaseModel):
 
 @dataclass(frozen=True)
 class Servable:
-    """The artifact of a ready version that the serverless pool loads."""
+    """The artifact of a ready version that a deployment loads."""
 
     format: str
     uri: str

@@ -1,6 +1,7 @@
-"""The rules of model versions: draft, artifacts, completion, and what the serverless pool may load."""
+"""The rules of model versions: draft, artifacts, completion, and what may be served."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from .errors import (
     VersionNotFound,
     VersionNotServable,
 )
+from .formats import ENDINGS, find_model
 from .models import Artifact, ModelVersion, RegisteredModel
 from .schemas import (
     ArtifactType,
@@ -184,10 +186,9 @@ def artifact_blob(artifact: Artifact) -> Blob:
 
 
 def find_onnx(artifacts: list[Artifact]) -> Artifact | None:
-    """Return the artifact that the serverless pool would load."""
-    candidates = [one for one in artifacts if one.type == ArtifactType.MODEL and one.path.endswith(".onnx")]
-    # The shortest path first: ``model.onnx`` before ``parts/encoder.onnx``.
-    return min(candidates, key=lambda artifact: (artifact.path.count("/"), artifact.path), default=None)
+    """Return the ONNX artifact that would be served."""
+    found = find_model(artifacts, {"onnx"})
+    return found[1] if found else None
 
 
 def mark_ready(
@@ -268,26 +269,42 @@ def delete_version(session: Session, version: ModelVersion) -> None:
         session.delete(version)
 
 
-def servable(session: Session, version_id: str) -> Servable:
-    """Choose the artifact of a ready version that the serverless pool loads.
+def servable(session: Session, version_id: str, *, formats: Collection[str] = ENDINGS) -> Servable:
+    """Choose the artifact of a ready version to serve, of those formats that the tier can run.
 
     Raises:
         VersionNotFound: If there is no such version.
-        VersionNotServable: If it is not ready, or has no ONNX artifact.
+        VersionNotServable: If it is not ready, has no such artifact, or nobody told its signature.
     """
     version = get_version_by_id(session, version_id)
     if version.status != VersionStatus.READY:
         raise VersionNotServable(f"Version {version.version} is {version.status}; only a ready version can be served.")
-    artifact = find_onnx(list_artifacts(session, version_id))
-    if artifact is None or version.signature is None:
-        raise VersionNotServable(f"Version {version.version} has no ONNX artifact; the serverless tier needs one.")
+    artifacts = list_artifacts(session, version_id)
+    found = find_model(artifacts, formats)
+    if found is None:
+        raise VersionNotServable(_why_not(version, artifacts, formats))
+    if version.signature is None:
+        raise VersionNotServable(
+            f"Version {version.version} has no signature, and its {found[0]} file is not opened to look: "
+            "make a version with one."
+        )
+    format_name, artifact = found
     return Servable(
-        format="onnx",
+        format=format_name,
         uri=artifact.uri,
         sha256=artifact.checksum,
         size_bytes=artifact.size_bytes,
         signature=version.signature,
     )
+
+
+def _why_not(version: ModelVersion, artifacts: list[Artifact], formats: Collection[str]) -> str:
+    if other := find_model(artifacts, ENDINGS):
+        return (
+            f"Version {version.version} has no artifact in {' or '.join(formats)}, only {other[0]}: such a file is a "
+            "program, and runs in the dedicated tier alone."
+        )
+    return f"Version {version.version} has no ONNX artifact, nor one of another format that can be served."
 
 
 def describe_versions(session: Session, versions: list[ModelVersion]) -> list[VersionRead]:

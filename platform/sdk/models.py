@@ -1,5 +1,6 @@
 """Registered models, their versions and artifacts."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -159,13 +160,27 @@ class Models:
         )
         return ModelVersion.model_validate(answer)
 
+    def import_file(
+        self,
+        model_id: str,
+        content: Path | bytes,
+        *,
+        filename: str | None = None,
+        signature: dict[str, Any] | None = None,
+    ) -> ModelVersion:
+        """Register a version directly from a model file, whose format its name tells.
+
+        ONNX files tell their signature, and safetensors files of the platform's trainers; for TorchScript and other
+        programs it must be given.
+        """
+        name = filename or (content.name if isinstance(content, Path) else "model.onnx")
+        params = {"filename": name} | ({"signature": json.dumps(signature)} if signature else {})
+        answer = self._transport.document("POST", f"{_PATH}/{model_id}/versions/import", params=params, content=content)
+        return ModelVersion.model_validate(answer)
+
     def import_onnx(self, model_id: str, content: Path | bytes, *, filename: str | None = None) -> ModelVersion:
         """Register a version directly from an ONNX file; its signature is read from the graph."""
-        name = filename or (content.name if isinstance(content, Path) else "model.onnx")
-        answer = self._transport.document(
-            "POST", f"{_PATH}/{model_id}/versions/import", params={"filename": name}, content=content
-        )
-        return ModelVersion.model_validate(answer)
+        return self.import_file(model_id, content, filename=filename)
 
     def delete_version(self, model_id: str, version: int) -> None:
         """Remove a version that nothing serves."""

@@ -13,6 +13,8 @@ from ray import serve
 from ray.serve import Application
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import ASGIApp
 
 
@@ -30,12 +32,13 @@ class Inference:
     def __init__(self) -> None:
         # Serve also imports this module in a short-lived process that only reads the application's shape.
         from ..compute.inner_edge import behind_edge
+        from ..serving.browsers import open_to_origins
         from ..serving.server import ModelServer
         from .preparation import prepare
 
         settings = prepare(schema=False)
         self._server = ModelServer.open(settings)
-        self._app = behind_edge(cast("ASGIApp", self._server), settings)
+        self._app = behind_edge(open_to_origins(cast("ASGIApp", self._server), settings.http), settings)
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
         """Give Serve the ASGI app; its lifespan starts and stops the background work."""
@@ -48,6 +51,11 @@ class Inference:
     async def ServerReady(self, request: ServerReadyRequest) -> ServerReadyResponse:  # noqa: N802
         """Answer the gRPC call of that name in Open Inference Protocol v2."""
         return ServerReadyResponse(ready=self._server.is_ready)
+
+    async def artifact(self, app: str, sha256: str) -> "AsyncIterator[bytes]":
+        """Give an app of the dedicated tier its model; called by handle."""
+        async for piece in self._server.artifact(app, sha256):
+            yield piece
 
     def check_health(self) -> None:
         """Tell Serve that the background work lives; Serve replaces the replica when this raises."""

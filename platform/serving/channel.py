@@ -7,6 +7,8 @@
     raymill:bumps              channel <kind>:<key>:<version>; flush:<number> asks servers to write their logs away
     raymill:servers            zset    server id, scored by Valkey's own clock at its last sign of life
     raymill:ack:<kind>:<key>:<version>  set of the server ids that hold at least this version; lives 30 s
+    raymill:warm:<endpoint id>:<number>  hash of server id → "" where the revision is loaded and has answered a warm-up
+                                       request, else the reason why it did not; lives an hour
 
 Valkey may lose all of it: documents are published again, servers report again.
 """
@@ -33,6 +35,7 @@ SERVERS = "raymill:servers"
 # A server that is silent for longer is not waited for.
 ALIVE_S = 3.0
 _ACK_TTL_S = 30
+_WARM_TTL_S = 3600
 _FIRST_POLL_S, _LAST_POLL_S, _REMIND_S = 0.001, 0.02, 0.25
 
 _PUBLISH = """
@@ -63,6 +66,11 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], now[1] + now[2] / 1000000 - ARGV[1],
 def ack_key(name: str, version: int) -> str:
     """Return the key of the set of servers that acknowledged."""
     return f"raymill:ack:{name}:{version}"
+
+
+def warm_key(endpoint_id: str, number: int) -> str:
+    """Return the key of what servers report of a revision's warm-up."""
+    return f"raymill:warm:{endpoint_id}:{number}"
 
 
 def bump_of(name: str, version: int) -> str:
@@ -119,6 +127,25 @@ def live_servers(cache: redis.Redis) -> set[str]:
     """
     found = cast(list[bytes], _ask(lambda: cache.eval(_ALIVE, 1, SERVERS, str(ALIVE_S))))
     return {server.decode() for server in found}
+
+
+def read_warm(cache: redis.Redis, endpoint_id: str, number: int) -> dict[str, str]:
+    """Return what servers report of a revision's warm-up, by server id: "" if it is warm, else the reason why not.
+
+    Raises:
+        CacheUnavailable: If Valkey does not answer.
+    """
+    held = cast(dict[bytes, bytes], _ask(lambda: cache.hgetall(warm_key(endpoint_id, number))))
+    return {server.decode(): reason.decode() for server, reason in held.items()}
+
+
+def forget_warm(cache: redis.Redis, endpoint_id: str, number: int) -> None:
+    """Remove what servers reported of a revision's warm-up.
+
+    Raises:
+        CacheUnavailable: If Valkey does not answer.
+    """
+    _ask(lambda: cache.delete(warm_key(endpoint_id, number)))
 
 
 def await_acknowledgement(
@@ -228,6 +255,14 @@ class Channel:
         async with self._cache.pipeline(transaction=False) as pipe:
             pipe.sadd(key, self._server_id)
             pipe.expire(key, _ACK_TTL_S)
+            await pipe.execute()
+
+    async def report_warm(self, endpoint_id: str, number: int, reason: str) -> None:
+        """Tell the publisher that this server has a revision warm (no reason), or why it has not."""
+        key = warm_key(endpoint_id, number)
+        async with self._cache.pipeline(transaction=False) as pipe:
+            pipe.hset(key, self._server_id, reason)
+            pipe.expire(key, _WARM_TTL_S)
             await pipe.execute()
 
     async def leave(self) -> None:

@@ -8,6 +8,8 @@ from ..kernel.errors import (
     ExternalServiceError,
     InternalError,
     NotFound,
+    PermissionDenied,
+    RateLimited,
     RaymillError,
     ValidationFailed,
 )
@@ -63,6 +65,28 @@ class CredentialRefused(AuthenticationFailed):
         super().__init__("The credential is not valid, has expired or was revoked; log in again or make a new API key.")
 
 
+class KeyNotAdmitted(PermissionDenied):
+    """Raised when the endpoint takes API keys alone, or only some, and the credential is none of them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The endpoint {name!r} takes only the API keys that its access policy admits.",
+            details={"access": "keys"},
+        )
+
+
+class TooManyStrangers(RateLimited):
+    """Raised when an address has asked a public endpoint too often without a credential."""
+
+    def __init__(self, limit: int, seconds: int) -> None:
+        super().__init__(
+            f"Too many requests: without a credential an address may send {limit} in a minute; "
+            f"try again in {seconds} s, or send an API key.",
+            details={"limit": limit, "per": "an address"},
+            retry_after_s=seconds,
+        )
+
+
 class InputRefused(ValidationFailed):
     """Raised when an input tensor does not fit the signature; names the input."""
 
@@ -82,8 +106,27 @@ class ModelBroken(ExternalServiceError):
     """Raised when the artifact is not a model that this platform can serve."""
 
 
+class AppUnavailable(ExternalServiceError):
+    """Raised when the app of a dedicated revision is not there, fails, or did not start in time."""
+
+
+class ModelQuarantined(ModelBroken):
+    """Raised when loading the artifact has ended processes, so that it is not loaded any more."""
+
+
 class ModelFailed(ValidationFailed):
     """Raised when the model itself refuses the input while it runs."""
+
+
+class QueueFull(RateLimited):
+    """Raised when as many requests of the endpoint wait in this server already as may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} requests of this endpoint wait in this server, and no more may; try again in a moment.",
+            details={"limit": limit, "per": "a server"},
+            retry_after_s=1,
+        )
 
 
 class RequestTimedOut(ExternalServiceError):

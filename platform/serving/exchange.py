@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ..kernel.browsers import HTTPS_HEADERS, SECURITY_HEADERS
 from ..kernel.errors import BodyTooLarge, RaymillError, error_body
 from ..kernel.telemetry import take_request_id
 from .errors import ClientGone
@@ -13,6 +14,13 @@ Header = tuple[bytes, bytes]
 _JSON = (b"content-type", b"application/json")
 
 
+def _encoded(headers: dict[str, str]) -> tuple[Header, ...]:
+    return tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
+
+
+_FOR_BROWSERS = {True: _encoded(HTTPS_HEADERS), False: _encoded(SECURITY_HEADERS)}
+
+
 class Head(NamedTuple):
     """A request without its body."""
 
@@ -20,6 +28,7 @@ class Head(NamedTuple):
     path: str
     headers: dict[bytes, bytes]
     request_id: bytes
+    client: str
 
     @classmethod
     def of(cls, scope: dict[str, Any]) -> "Head":
@@ -27,7 +36,8 @@ class Head(NamedTuple):
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id")
         request_id = take_request_id(given.decode("latin-1") if given else None)
-        return cls(scope["method"], scope["path"], headers, request_id.encode())
+        client = scope.get("client")
+        return cls(scope["method"], scope["path"], headers, request_id.encode(), client[0] if client else "")
 
 
 class Response(NamedTuple):
@@ -37,9 +47,10 @@ class Response(NamedTuple):
     body: bytes
     headers: tuple[Header, ...] = (_JSON,)
 
-    async def send(self, send: Any, request_id: bytes) -> None:
-        """Send it, with its length and the request id."""
-        headers = [*self.headers, (b"content-length", b"%d" % len(self.body)), (b"x-request-id", request_id)]
+    async def send(self, send: Any, request_id: bytes, *, is_https: bool) -> None:
+        """Send it, with its length, the request id, and what browsers are told."""
+        length = (b"content-length", b"%d" % len(self.body))
+        headers = [*self.headers, length, (b"x-request-id", request_id), *_FOR_BROWSERS[is_https]]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
@@ -54,7 +65,7 @@ def error_response(error: RaymillError, head: Head) -> Response:
     body = error_body(error.type, error.message, request_id=head.request_id.decode(), details=error.details)
     if head.path.startswith("/v2"):
         body["error"] = error.message
-    extra = tuple((name.lower().encode(), value.encode()) for name, value in error.headers.items())
+    extra = _encoded(dict(error.headers))
     if error.status == BodyTooLarge.status:
         extra += ((b"connection", b"close"),)
     return Response(error.status, orjson.dumps(body), (_JSON, *extra))

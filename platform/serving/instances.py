@@ -1,39 +1,53 @@
-"""The simple form: ``{"instances": [row, …]}`` in, ``{"predictions": [row, …]}`` out.
+"""The simple form: ``{"instances": [row, …]}`` in, ``{"predictions": [row, …]}`` out; other forms of rows: ``rows``.
 
 A row is a list of features, or an object keyed by column; for models of several inputs an object keyed by column, or
 by input where the inputs have no columns. A column that may be empty may be null or absent.
 A model of one output answers one value (or list) per row, a model of several an object keyed by output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from .errors import InputRefused, ModelFailed, RequestRefused
-from .formats import Array, Model
-from .protocol import Answer, Target, read_json
+from .formats import Array
+from .protocol import JSON_LENGTH, Answer, Question, Target, read_json
+from .rows import rows_in, rows_of_csv
 from .tensors import Interface, Port
 
+_CSV = b"text/csv"
 
-def predict(target: Target, model: Model, body: bytes, json_length: int | None) -> Answer:
-    """Answer one request in the simple form; ``json_length`` is the binary extension's and must be None.
+
+class _Predict(Question):
+    __slots__ = ("_count",)
+
+    def __init__(self, feeds: dict[str, Array], outputs: list[str], count: int) -> None:
+        super().__init__(feeds, outputs)
+        self._count = count
+
+    def answer(self, arrays: list[Array]) -> Answer:
+        predictions = arrays[0] if len(arrays) == 1 else _rows(self.outputs, arrays, self._count)
+        if isinstance(predictions, list) or predictions.dtype.kind != "O":
+            return Answer(orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY))
+        return Answer(orjson.dumps({"predictions": predictions.tolist()}))
+
+
+def predict(target: Target, body: bytes, headers: Mapping[bytes, bytes]) -> Question:
+    """Read one request in the simple form.
 
     Raises:
         UnreadableBody: If the body is not JSON.
         ValidationFailed: If the rows do not fit the model's signature.
     """
-    if json_length is not None:
-        raise RequestRefused("'predict' takes JSON alone; send binary tensors to 'infer'.")
-    rows = read_json(body).get("instances")
-    if not isinstance(rows, list) or not rows:
-        raise RequestRefused("The body needs 'instances', a list of at least one row.")
+    if JSON_LENGTH in headers:
+        raise RequestRefused("'predict' takes no binary tensors; send them to 'infer'.")
     interface = target.interface
-    arrays = model.run(interface.output_names, _feeds(interface, rows))
-    predictions = arrays[0] if len(arrays) == 1 else _rows(interface.output_names, arrays, len(rows))
-    if isinstance(predictions, list) or predictions.dtype.kind != "O":
-        return Answer(orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY))
-    return Answer(orjson.dumps({"predictions": predictions.tolist()}))
+    if headers.get(b"content-type", b"").startswith(_CSV):
+        rows = rows_of_csv(body, interface)
+    else:
+        rows = rows_in(read_json(body), interface)
+    return _Predict(_feeds(interface, rows), interface.output_names, len(rows))
 
 
 def _feeds(interface: Interface, rows: list[Any]) -> dict[str, Array]:

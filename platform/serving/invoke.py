@@ -2,31 +2,33 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
-from ..kernel.errors import ErrorType, RaymillError, UnsupportedMedia, ValidationFailed
+from ..kernel.errors import ErrorType, RaymillError, UnsupportedMedia
+from .dedicated import DedicatedApps
 from .directory import Endpoint, Route
-from .edge import Caller, Edge
+from .edge import STRANGER, Caller, Edge
 from .errors import ClientGone, RequestTimedOut
 from .exchange import Head, Header, Response, read_body
-from .formats import Model
+from .first_request import first_request
+from .lines import Codec, Line, Work
 from .log import InferenceLog, Row, is_sampled, payload
 from .metrics import Metrics
 from .pool import Loaded, ModelPool
-from .protocol import Answer, Target
+from .protocol import JSON_LENGTH, Answer
 
 log = structlog.get_logger(__name__)
 
-Codec = Callable[[Target, Model, bytes, int | None], Answer]
-
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
-_JSON_LENGTH = b"inference-header-content-length"
+# Runs of one model asked of the threads at a time: one waits for each that is on.
+_RUNS_PER_THREAD = 2
+_WARM_UP_REQUESTS = 2
 
 
 @dataclass(slots=True)
@@ -51,15 +53,21 @@ class Invoker:
         metrics: Metrics,
         inference_log: InferenceLog,
         runners: Executor,
+        apps: DedicatedApps,
         *,
+        threads: int,
         max_body_bytes: int,
+        max_queued: int,
     ) -> None:
         self._edge = edge
         self._pool = pool
         self._metrics = metrics
         self._log = inference_log
         self._runners = runners
+        self._apps = apps
+        self._runs = threads * _RUNS_PER_THREAD
         self._max_body_bytes = max_body_bytes
+        self._max_queued = max_queued
 
     def admit(self, head: Head, name: str) -> tuple[Caller, Endpoint]:
         """Return the caller and the endpoint that it may invoke.
@@ -67,11 +75,10 @@ class Invoker:
         Raises:
             AuthenticationFailed: If the credential is missing or refused.
             NotFound: If there is no such endpoint for this caller.
-            PermissionDenied: If the caller's project role does not include invoking.
+            PermissionDenied: If the caller's role, or the endpoint's access policy, does not let it invoke.
+            RateLimited: If too many came from the address without a credential.
         """
-        headers = head.headers
-        caller = self._edge.authenticate(headers.get(b"authorization"), headers.get(b"x-api-key"))
-        return caller, self._edge.authorize(caller, name)
+        return self._edge.admit(head.headers, name, head.client)
 
     async def invoke(self, head: Head, receive: Any, name: str, number: str | None, codec: Codec) -> Response:
         """Answer one inference request; counts and logs it, whatever becomes of it.
@@ -96,6 +103,19 @@ class Invoker:
         self._record(call, 200, None, answer.body)
         return Response(200, answer.body, _headers(answer, route.header))
 
+    async def warm(self, endpoint: Endpoint, route: Route) -> None:
+        """Load a revision, however long that takes, and put its warm-up request to it.
+
+        Raises:
+            RaymillError: If it cannot be loaded or does not answer.
+        """
+        codec, body, headers = first_request(route.revision)
+        call = Call(Head("POST", "", headers, b"", ""), STRANGER, endpoint, route, 0.0, body)
+        loaded = await self._pool.load(route.revision) if route.revision.app is None else None
+        # The second answer shows how long the model takes once it has found its memory.
+        for _ in range(_WARM_UP_REQUESTS):
+            await self._answer_slowly(call, loaded, codec)
+
     @staticmethod
     def _traffic_key(head: Head, endpoint: Endpoint) -> bytes:
         if endpoint.sticky_header is None:
@@ -106,49 +126,45 @@ class Invoker:
         headers = call.head.headers
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedMedia("The body must not be compressed.")
-        json_length = _json_length(headers)
         call.body = body = await read_body(receive, headers, self._max_body_bytes)
-        if json_length is not None and json_length > len(body):
-            raise ValidationFailed("Inference-Header-Content-Length exceeds the length of the body.")
         loaded = self._pool.find(call.route.revision)
         if loaded is None or not loaded.pace.is_quick(len(body)):
-            return await self._answer_slowly(call, loaded, codec, json_length)
+            return await self._answer_slowly(call, loaded, codec)
         begun = time.perf_counter()
-        answer = codec(call.route.target, loaded.model, body, json_length)
+        question = codec(call.route.target, body, headers)
+        answer = question.answer(loaded.model.run(question.outputs, question.feeds))
         loaded.pace.learn(len(body), time.perf_counter() - begun)
         return answer
 
-    async def _answer_slowly(self, call: Call, loaded: Loaded | None, codec: Codec, json_length: int | None) -> Answer:
-        seconds = call.endpoint.document.timeout_s
+    async def _answer_slowly(self, call: Call, loaded: Loaded | None, codec: Codec) -> Answer:
+        """Answer by a thread, after the model is loaded if need be; whoever is cancelled gives up its place."""
+        document = call.endpoint.document
+        most = self._max_queued if document.max_queued is None else document.max_queued
+        if (app := call.route.revision.app) is not None:
+            return await self._answer_by_app(app, call, codec, most)
+        work = Work(call.endpoint.room, most, codec, call.route.target, call.body, call.head.headers)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(document.timeout_s):
                 loaded = loaded or await self._pool.load(call.route.revision)
-                return await self._run_in_thread(call, loaded, codec, json_length)
+                self.line_of(loaded).add(work, document.batching)
+                return await work.future
         except TimeoutError as error:
-            raise RequestTimedOut(seconds) from error
+            raise RequestTimedOut(document.timeout_s) from error
+        finally:
+            work.leave()
 
-    async def _run_in_thread(self, call: Call, loaded: Loaded, codec: Codec, json_length: int | None) -> Answer:
-        def run() -> Answer:
-            # The thread's own CPU time: what it waits for the interpreter's lock says nothing about the model.
-            begun = time.thread_time()
-            answer = codec(call.route.target, loaded.model, call.body, json_length)
-            seconds.append(time.thread_time() - begun)
-            return answer
+    async def _answer_by_app(self, app: str, call: Call, codec: Codec, most: int) -> Answer:
+        target, timeout_s = call.route.target, call.endpoint.document.timeout_s
+        question = codec(target, call.body, call.head.headers)
+        arrays = await self._apps.run(app, target, question, timeout_s=timeout_s, max_queued=most)
+        return question.answer(arrays)
 
-        seconds: list[float] = []
-        self._pool.hold(loaded)
-        running = asyncio.get_running_loop().run_in_executor(self._runners, run)
-        running.add_done_callback(lambda done: self._ran(done, call, loaded, seconds))
-        # Shielded: a thread cannot be stopped, and the model stays held until it has ended.
-        return await asyncio.shield(running)
-
-    def _ran(self, done: asyncio.Future[Answer], call: Call, loaded: Loaded, seconds: list[float]) -> None:
-        self._pool.release(loaded)
-        if not done.cancelled():
-            # Marks an error as seen; when the request timed out nobody else will look at it.
-            done.exception()
-        if seconds:
-            loaded.pace.learn(len(call.body), seconds[0])
+    def line_of(self, loaded: Loaded) -> Line:
+        """Return the line in which requests wait for the model's threads."""
+        if loaded.line is None:
+            hold, release = partial(self._pool.hold, loaded), partial(self._pool.release, loaded)
+            loaded.line = Line(loaded.model, loaded.pace, self._runners, self._runs, hold, release)
+        return loaded.line
 
     def _record(self, call: Call, status: int, error: ErrorType | None, outputs: bytes) -> None:
         latency_s = time.perf_counter() - call.started
@@ -174,16 +190,7 @@ class Invoker:
         )
 
 
-def _json_length(headers: dict[bytes, bytes]) -> int | None:
-    given = headers.get(_JSON_LENGTH)
-    if given is None:
-        return None
-    if not given.isdigit():
-        raise ValidationFailed("Inference-Header-Content-Length must be a whole number of bytes.")
-    return int(given)
-
-
 def _headers(answer: Answer, revision: Header) -> tuple[Header, ...]:
     if answer.json_length is None:
         return (_JSON, revision)
-    return (_OCTETS, revision, (_JSON_LENGTH, b"%d" % answer.json_length))
+    return (_OCTETS, revision, (JSON_LENGTH, b"%d" % answer.json_length))

@@ -21,6 +21,7 @@ from ..kernel.storage import ObjectStore
 from .artifacts import ArtifactCache
 from .channel import Channel
 from .copies import DiskCopies
+from .dedicated import ArtifactDesk, DedicatedApps
 from .directory import Directory
 from .edge import Edge
 from .follower import Follower
@@ -28,10 +29,13 @@ from .invoke import Invoker
 from .log import InferenceLog
 from .metrics import Metrics, MetricsFlusher
 from .pool import ModelPool
+from .quarantine import Quarantine
+from .warmup import Warmer
 
 log = structlog.get_logger(__name__)
 
-_LOADERS = 4
+# Loads wait for the network more than they compute, and one must not wait for another.
+_LOADERS = 16
 _IDLE_CHECK_S = 5.0
 # How long a background thread may keep the event loop waiting for the interpreter's lock; Python's own 5 ms would be
 # several requests. With it the inference log's writing cost 28 ms at p99, now it costs nothing that can be measured.
@@ -45,8 +49,12 @@ class Parts:
     settings: Settings
     directory: Directory
     pool: ModelPool
+    quarantine: Quarantine
     invoker: Invoker
+    apps: DedicatedApps
+    desk: ArtifactDesk
     follower: Follower
+    warmer: Warmer
     flusher: MetricsFlusher
     inference_log: InferenceLog
     cache: redis.asyncio.Redis
@@ -66,18 +74,43 @@ class Parts:
         verifier = load_verifier(settings.keys_dir, settings.auth)
         cache = _connect(settings)
         loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
-        runners = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="run")
+        threads = os.cpu_count() or 1
+        runners = ThreadPoolExecutor(threads, thread_name_prefix="run")
         serving = settings.serving
         artifacts = ArtifactCache(store, settings.home / "cache" / "artifacts", max_bytes=serving.disk_cache_bytes)
-        pool = ModelPool(artifacts.fetch, loaders, capacity_bytes=serving.cache_bytes, idle_s=serving.idle_s)
+        quarantine = Quarantine(
+            settings.home / "cache" / "trials",
+            capacity_bytes=serving.cache_bytes,
+            tries_all=serving.try_models == "all",
+        )
+        pool = ModelPool(
+            artifacts.fetch,
+            loaders,
+            capacity_bytes=serving.cache_bytes,
+            idle_s=serving.idle_s,
+            quarantine=quarantine,
+        )
+        apps = DedicatedApps()
         inference_log = InferenceLog(store, server_id, max_rows=serving.log_buffer_rows)
+        invoker = Invoker(
+            Edge(directory, verifier, strangers_per_minute=serving.strangers_per_minute),
+            pool,
+            metrics,
+            inference_log,
+            runners,
+            apps,
+            threads=threads,
+            max_body_bytes=serving.max_body_bytes,
+            max_queued=serving.max_queued,
+        )
         return cls(
             settings=settings,
             directory=directory,
             pool=pool,
-            invoker=Invoker(
-                Edge(directory, verifier), pool, metrics, inference_log, runners, max_body_bytes=serving.max_body_bytes
-            ),
+            quarantine=quarantine,
+            invoker=invoker,
+            apps=apps,
+            desk=ArtifactDesk(directory, artifacts, loaders),
             follower=Follower(
                 directory,
                 Channel(_connect(settings), server_id),
@@ -88,6 +121,13 @@ class Parts:
                 timeout_s=settings.redis.timeout_s,
                 flush=inference_log.flush,
             ),
+            warmer=Warmer(
+                directory,
+                Channel(cache, server_id),
+                invoker.warm,
+                period_s=serving.heartbeat_s,
+                timeout_s=settings.redis.timeout_s,
+            ),
             flusher=MetricsFlusher(metrics, cache, server_id),
             inference_log=inference_log,
             cache=cache,
@@ -95,21 +135,24 @@ class Parts:
         )
 
     async def start(self) -> None:
-        """Load the table, then follow it, flush metrics and log, and drop idle models."""
+        """Load the table, then follow it, warm what is new, flush metrics and log, and drop idle models."""
         sys.setswitchinterval(_SWITCH_S)
         await self.follower.start()
-        work = (self._flush_metrics_often(), self._flush_log_often(), self._drop_idle_often())
+        work = (self._flush_metrics_often(), self._flush_log_often(), self._drop_idle_often(), self.warmer.run())
         self._tasks += [asyncio.create_task(each) for each in work]
 
     async def stop(self) -> None:
         """Let the background work end, and write away what is still in memory."""
         self._stopping.set()
         self.inference_log.press()
+        self.warmer.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flush_metrics()
         await self.inference_log.flush()
         await self.follower.stop()
+        await self.apps.close()
         await self.cache.aclose()
+        self.quarantine.close()
         for threads in self.threads:
             threads.shutdown(wait=False, cancel_futures=True)
 

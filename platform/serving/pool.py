@@ -11,13 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
 from .errors import ModelBroken, ModelUnavailable
 from .formats import Loader, Model, loader_of
 from .pace import Pace
+from .quarantine import Quarantine
 from .table import Revision
+
+if TYPE_CHECKING:
+    from .lines import Line
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +37,14 @@ class ModelTooLarge(ModelBroken):
 class Loaded:
     """A model in the pool."""
 
-    __slots__ = ("in_use", "last_used", "model", "pace", "size_bytes")
+    __slots__ = ("in_use", "last_used", "line", "model", "pace", "size_bytes")
 
     def __init__(self, model: Model, now: float) -> None:
         self.model = model
         self.size_bytes = model.size_bytes
         self.pace = Pace()
+        #: Requests that wait for a thread to run it; made for the first.
+        self.line: Line | None = None
         self.last_used = now
         #: Threads that are running it at this moment.
         self.in_use = 0
@@ -62,6 +69,7 @@ class ModelPool:
         *,
         capacity_bytes: int,
         idle_s: float,
+        quarantine: Quarantine | None = None,
         loaders: Callable[[str], Loader] = loader_of,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,6 +77,7 @@ class ModelPool:
         self._executor = executor
         self._capacity_bytes = capacity_bytes
         self._idle_s = idle_s
+        self._quarantine = quarantine
         self._loaders = loaders
         self._monotonic = monotonic
         self._models: OrderedDict[str, Loaded] = OrderedDict()
@@ -136,15 +145,32 @@ class ModelPool:
         self._make_room(revision.size_bytes)
         self._reserved_bytes += revision.size_bytes
         try:
-            loop = asyncio.get_running_loop()
-            model = await loop.run_in_executor(self._executor, self._read, revision)
+            model = await self._read(revision)
         finally:
             self._reserved_bytes -= revision.size_bytes
         return self._insert(revision, model)
 
-    def _read(self, revision: Revision) -> Model:
+    async def _read(self, revision: Revision) -> Model:
+        loop, quarantine = asyncio.get_running_loop(), self._quarantine
+        model = await loop.run_in_executor(self._executor, self._open_file, revision)
+        if quarantine and isinstance(model, Path):
+            # Apart from the threads that load, which others wait for.
+            await loop.run_in_executor(quarantine.executor, quarantine.try_out, revision, model)
+            model = await loop.run_in_executor(self._executor, self._open_watched, quarantine, revision, model)
+        return cast(Model, model)
+
+    def _open_file(self, revision: Revision) -> Model | Path:
+        """Return the model, or the path of an artifact that must stand a trial first."""
         load = self._loaders(revision.format)
-        return load(self._fetch(revision), revision.signature)
+        if self._quarantine is None:
+            return load(self._fetch(revision), revision.signature)
+        must_try = self._quarantine.must_try(revision)
+        path = self._fetch(revision)
+        return path if must_try else self._open_watched(self._quarantine, revision, path)
+
+    def _open_watched(self, quarantine: Quarantine, revision: Revision, path: Path) -> Model:
+        with quarantine.watch(revision):
+            return self._loaders(revision.format)(path, revision.signature)
 
     def _insert(self, revision: Revision, model: Model) -> Loaded:
         loaded = Loaded(model, self._monotonic())

@@ -1,19 +1,30 @@
 """Open Inference Protocol v2 over HTTP: JSON and the binary tensor extension, to arrays and back.
 
-Sources: the KServe "Open Inference Protocol (V2)" specification and Triton's "Binary Tensor Data Extension".
+Sources: the KServe "Open Inference Protocol (V2)" specification and Triton's extensions "Binary Tensor Data" and
+"Classification".
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from ..kernel.errors import UnreadableBody
+from .classes import top_classes
 from .errors import InputRefused, RequestRefused
-from .formats import Array, Model
+from .formats import Array
+from .table import Label
 from .tensors import Interface, Port
 
+#: Request and response header: the length of the JSON part when binary tensors follow it.
+JSON_LENGTH = b"inference-header-content-length"
+
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+# Settings of Triton's extensions that would change what a request means, and that this server cannot honour.
+_NO_REQUEST_PARAMETERS = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout"})
+_NO_TENSOR_PARAMETERS = frozenset({"shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"})
 
 
 class Answer(NamedTuple):
@@ -31,9 +42,31 @@ class Target(NamedTuple):
     interface: Interface
 
 
+class Question(ABC):
+    """A request that was read and fits the model: what to run, and how to word the answer."""
+
+    __slots__ = ("feeds", "outputs")
+
+    def __init__(self, feeds: dict[str, Array], outputs: list[str]) -> None:
+        #: Arrays that fit the signature, by input.
+        self.feeds = feeds
+        #: Names of the outputs that the model must give, in this order.
+        self.outputs = outputs
+
+    @abstractmethod
+    def answer(self, arrays: list[Array]) -> Answer:
+        """Word the model's outputs.
+
+        Raises:
+            ModelFailed: If they have no form that this door could give them.
+        """
+
+
 class _Wanted(NamedTuple):
     port: Port
     binary: bool
+    #: How many of the likeliest classes are asked for instead of all values; 0: all values.
+    classes: int = 0
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -52,19 +85,40 @@ def read_json(body: bytes) -> dict[str, Any]:
     return document
 
 
-def infer(target: Target, model: Model, body: bytes, json_length: int | None) -> Answer:
-    """Answer one inference request.
+class _Infer(Question):
+    __slots__ = ("_id", "_target", "_wanted")
+
+    def __init__(self, target: Target, request_id: Any, feeds: dict[str, Array], wanted: list[_Wanted]) -> None:
+        super().__init__(feeds, [output.port.name for output in wanted])
+        self._target = target
+        self._id = request_id
+        self._wanted = wanted
+
+    def answer(self, arrays: list[Array]) -> Answer:
+        return _answer(self._target, self._id, self._wanted, arrays)
+
+
+def infer(target: Target, body: bytes, headers: Mapping[bytes, bytes]) -> Question:
+    """Read one inference request.
 
     Raises:
         UnreadableBody: If the body is not JSON.
         ValidationFailed: If it is not a request that fits the model's signature.
     """
+    json_length = _json_length(headers, len(body)) if JSON_LENGTH in headers else None
     request = read_json(body if json_length is None else body[:json_length])
     binary = memoryview(b"" if json_length is None else body)[json_length or 0 :]
     feeds = _feeds(target.interface, request.get("inputs"), binary)
-    wanted = _wanted(target.interface, request)
-    arrays = model.run([output.port.name for output in wanted], feeds)
-    return _answer(target, request.get("id"), wanted, arrays)
+    return _Infer(target, request.get("id"), feeds, _wanted(target.interface, request))
+
+
+def _json_length(headers: Mapping[bytes, bytes], limit: int) -> int:
+    given = headers[JSON_LENGTH]
+    if not given.isdigit():
+        raise RequestRefused("Inference-Header-Content-Length must be a whole number of bytes.")
+    if int(given) > limit:
+        raise RequestRefused("Inference-Header-Content-Length exceeds the length of the body.")
+    return int(given)
 
 
 def _feeds(interface: Interface, tensors: Any, binary: memoryview) -> dict[str, Array]:
@@ -74,6 +128,8 @@ def _feeds(interface: Interface, tensors: Any, binary: memoryview) -> dict[str, 
     for tensor in tensors:
         port = _port_of(interface, tensor)
         parameters = tensor.get("parameters")
+        if isinstance(parameters, dict) and not _NO_TENSOR_PARAMETERS.isdisjoint(parameters):
+            _refuse(_NO_TENSOR_PARAMETERS & parameters.keys())
         if isinstance(parameters, dict) and "binary_data_size" in parameters:
             flat, binary = _take_binary(port, parameters["binary_data_size"], binary)
         else:
@@ -129,7 +185,10 @@ def _read_strings(port: Port, piece: bytes) -> Array:
 
 def _wanted(interface: Interface, request: dict[str, Any]) -> list[_Wanted]:
     parameters, outputs = request.get("parameters"), request.get("outputs")
-    all_binary = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+    all_binary = False
+    if isinstance(parameters, dict):
+        _refuse(_NO_REQUEST_PARAMETERS & parameters.keys())
+        all_binary = parameters.get("binary_data_output") is True
     if not outputs:
         return [_Wanted(port, all_binary) for port in interface.outputs.values()]
     if not isinstance(outputs, list):
@@ -143,8 +202,18 @@ def _wanted_one(interface: Interface, output: Any, all_binary: bool) -> _Wanted:
     if port is None:
         raise RequestRefused(f"The model has no output {name!r}; it gives {interface.output_names}.")
     parameters = output.get("parameters")
-    binary = parameters.get("binary_data", all_binary) if isinstance(parameters, dict) else all_binary
-    return _Wanted(port, binary is True)
+    if not isinstance(parameters, dict):
+        return _Wanted(port, all_binary)
+    _refuse(_NO_TENSOR_PARAMETERS & parameters.keys())
+    classes = parameters.get("classification", 0)
+    if type(classes) is not int or classes < 0:
+        raise RequestRefused("'classification' must be a whole number of classes.")
+    return _Wanted(port, parameters.get("binary_data", all_binary) is True, classes)
+
+
+def _refuse(parameters: Set[str]) -> None:
+    if parameters:
+        raise RequestRefused(f"The parameters {sorted(parameters)} are not offered here; leave them out.")
 
 
 def _answer(target: Target, request_id: Any, wanted: list[_Wanted], arrays: list[Array]) -> Answer:
@@ -152,16 +221,19 @@ def _answer(target: Target, request_id: Any, wanted: list[_Wanted], arrays: list
     if request_id is not None:
         document["id"] = request_id
     pieces: list[bytes] = []
-    document["outputs"] = [_output(output, array, pieces) for output, array in zip(wanted, arrays, strict=True)]
+    labels = target.interface.labels
+    document["outputs"] = [_output(output, array, labels, pieces) for output, array in zip(wanted, arrays, strict=True)]
     body = orjson.dumps(document, option=_NUMPY)
     return Answer(b"".join([body, *pieces]), len(body)) if pieces else Answer(body)
 
 
-def _output(output: _Wanted, array: Array, pieces: list[bytes]) -> dict[str, Any]:
-    port = output.port
-    tensor: dict[str, Any] = {"name": port.name, "datatype": port.datatype, "shape": array.shape}
+def _output(output: _Wanted, array: Array, labels: Sequence[Label] | None, pieces: list[bytes]) -> dict[str, Any]:
+    datatype: str = output.port.datatype
+    if output.classes:
+        array, datatype = top_classes(array, output.classes, labels), "BYTES"
+    tensor: dict[str, Any] = {"name": output.port.name, "datatype": datatype, "shape": array.shape}
     if output.binary:
-        piece = _write_strings(array) if port.datatype == "BYTES" else array.tobytes()
+        piece = _write_strings(array) if datatype == "BYTES" else array.tobytes()
         pieces.append(piece)
         tensor["parameters"] = {"binary_data_size": len(piece)}
     else:

@@ -11,6 +11,7 @@ Routes (Open Inference Protocol v2 and the simple form):
 split, since a framework's routing costs a third of a tiny model's request.
 """
 
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Any
 
@@ -22,7 +23,8 @@ from .directory import Directory, Route
 from .errors import ClientGone, MethodNotAllowed, RouteNotFound
 from .exchange import Head, Response, error_response, json_response
 from .instances import predict
-from .invoke import Codec, Invoker
+from .invoke import Invoker
+from .lines import Codec
 from .parts import Parts
 from .pool import ModelPool
 from .protocol import infer
@@ -63,6 +65,14 @@ class ModelServer:
         self.is_ready = False
         await self._parts.stop()
 
+    def artifact(self, app: str, sha256: str) -> AsyncIterator[bytes]:
+        """Yield the artifact of a dedicated revision, for its app.
+
+        Raises:
+            ModelUnavailable: If no such revision is served, or the object store does not answer.
+        """
+        return self._parts.desk.give(app, sha256)
+
     def check_health(self) -> None:
         """Fail when a part of the background work has died.
 
@@ -94,7 +104,7 @@ class ModelServer:
             response = error_response(
                 InternalError("The platform failed to handle the request; its logs have the details."), head
             )
-        await response.send(send, head.request_id)
+        await response.send(send, head.request_id, is_https=scope.get("scheme") == "https")
 
     async def _route(self, head: Head, receive: Any) -> Response:
         match head.path.split("/")[1:]:

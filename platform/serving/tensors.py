@@ -152,10 +152,10 @@ class Interface:
     """A signature compiled for the request path.
 
     ``columns`` are those of all inputs, None unless every input names its own; ``ignored`` are further ones that a row
-    may hold.
+    may hold; ``labels`` name the columns of the first output.
     """
 
-    __slots__ = ("columns", "ignored", "inputs", "output_names", "outputs")
+    __slots__ = ("columns", "ignored", "inputs", "labels", "output_names", "outputs")
 
     def __init__(self, signature: Signature) -> None:
         self.inputs = {spec.name: Port(spec) for spec in signature.inputs}
@@ -164,3 +164,4 @@ class Interface:
         named = [spec.columns for spec in signature.inputs]
         self.columns = None if None in named else frozenset(name for columns in named for name in columns or ())
         self.ignored = frozenset(signature.ignored or ())
+        self.labels = signature.labels

@@ -1,13 +1,16 @@
 """Models, versions and artifacts over HTTP."""
 
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.numpy import save
 from sqlmodel import select
 
 from factories import Tenant
@@ -149,13 +152,45 @@ def external_onnx() -> bytes:
     return content
 
 
+def plain_safetensors(**metadata: str) -> bytes:
+    return save({"w": np.ones(2, np.float32)}, metadata=metadata)
+
+
+SIGNATURE = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("filename", "content", "params"),
+    [
+        ("My Model.PT", b"any program", {"signature": json.dumps(SIGNATURE)}),
+        ("m.safetensors", plain_safetensors(raymill=json.dumps({"signature": SIGNATURE})), {}),
+    ],
+)
+def test_other_files_are_imported_with_their_signature(
+    alice: Tenant, filename: str, content: bytes, params: dict[str, str]
+) -> None:
+    path = f"/models/{make_model(alice)}/versions/import"
+    answer = alice.post(path, params={"filename": filename, **params}, content=content)
+    assert answer.status_code == 201, answer.text
+    version = answer.json()
+    assert version["artifacts"][0]["path"] == f"model{Path(filename).suffix.lower()}"
+    assert version["signature"]["inputs"][0] | {"shape": [-1, 4]} == version["signature"]["inputs"][0]
+    assert (version["status"], version["signature"]["outputs"][0]["name"]) == ("ready", "y")
+
+
 @pytest.mark.parametrize(
     ("content", "filename", "status"),
     [
         (b"not onnx", "m.onnx", 422),
         (external_onnx(), "m.onnx", 422),
         (b"", "m.onnx", 400),
-        (linear_onnx(), "m.pt", 415),
+        (linear_onnx(), "m.pickle", 415),
+        (b"any program", "m.pt", 422),
+        (b"no header", "m.safetensors", 422),
+        (plain_safetensors(), "weights.safetensors", 422),
     ],
 )
 def test_bad_imports_leave_nothing_behind(

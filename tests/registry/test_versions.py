@@ -163,6 +163,36 @@ def test_the_graph_at_the_top_is_the_one_that_is_served(alice: Tenant, session: 
     assert found.path == "model.onnx"
 
 
+def test_each_tier_gets_the_form_it_can_run_and_onnx_where_there_is_one(
+    alice: Tenant, resources: Resources, session: Session
+) -> None:
+    model_id = make_model(alice)
+    paths = ("model.pt", "model.safetensors")
+    described = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]}
+    described["outputs"] = described["inputs"]
+    for number in (1, 2):
+        make_draft(alice, model_id)
+        for path in paths[:number]:
+            alice.put(f"/models/{model_id}/versions/{number}/artifacts/{path}", content=b"any bytes")
+        done = alice.post(f"/models/{model_id}/versions/{number}/complete", json={"signature": described})
+        assert done.status_code == 200, done.text
+    program, both = (versions.get_version(session, model_id, number).id for number in (1, 2))
+    assert versions.servable(session, program).format == "torchscript"
+    assert versions.servable(session, both).format == "safetensors"
+    assert versions.servable(session, both, formats=["torchscript", "keras"]).format == "torchscript"
+    with pytest.raises(VersionNotServable, match="dedicated tier alone"):
+        versions.servable(session, program, formats=["onnx", "safetensors"])
+
+
+def test_a_program_without_signature_is_not_servable(alice: Tenant, session: Session) -> None:
+    model_id = make_model(alice)
+    draft = make_draft(alice, model_id)
+    alice.put(f"/models/{model_id}/versions/1/artifacts/model.keras", content=b"any bytes")
+    assert alice.post(f"/models/{model_id}/versions/1/complete", json={}).status_code == 200
+    with pytest.raises(VersionNotServable, match="no signature"):
+        versions.servable(session, draft["id"])
+
+
 def test_what_was_deleted_meanwhile_is_not_found(alice: Tenant, session: Session) -> None:
     model = service.get_model(session, make_model(alice))
     session.commit()

@@ -69,3 +69,23 @@ def matmul_tower(path: Path, *, size: int = 512, layers: int = 24) -> Path:
     return save(
         path, nodes, [value("x", TensorProto.FLOAT, ["n", size])], [value("y", TensorProto.FLOAT, ["n", size])], weights
     )
+
+
+def pairs(path: Path) -> Path:
+    """`x` FP32 [n, 1] to `y`, the same in rows of two: refuses an odd number of rows."""
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    value = helper.make_tensor_value_info
+    tensors = [value("x", TensorProto.FLOAT, ["n", 1])], [value("y", TensorProto.FLOAT, ["m", 2])]
+    return save(path, nodes, *tensors, {"shape": np.array([-1, 2])})
+
+
+def glutton(path: Path, *, gigabytes: int) -> Path:
+    """`x` FP32 [n, 1] to `y`, the same; asks for so much memory on the way."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["x", "zero"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    tensors = [value("x", TensorProto.FLOAT, ["n", 1])], [value("y", TensorProto.FLOAT, ["n", 1])]
+    return save(path, nodes, *tensors, {"shape": np.array([gigabytes * 2**28])})

@@ -42,7 +42,8 @@ class Plane:
 
     home: Path
     redis_url: str = NOWHERE
-    serving: ServingSettings = field(default_factory=ServingSettings)
+    # What the tests make ends no process, and a process for each would take most of their time.
+    serving: ServingSettings = field(default_factory=lambda: ServingSettings(try_models="suspects"))
     _versions: Any = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:

@@ -1,8 +1,6 @@
 """Model servers in this process, driven through their ASGI door."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -41,16 +39,3 @@ async def serving(plane: Plane) -> AsyncIterator[Running]:
             yield Running(server, parts, client)
     finally:
         await server.stop()
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    """Wait until the condition holds.
-
-    Raises:
-        TimeoutError: If it does not within the time.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        await asyncio.sleep(0.005)

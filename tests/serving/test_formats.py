@@ -9,7 +9,7 @@ from plane import MLP, SCALE
 
 from raymill.serving.artifacts import ArtifactCache
 from raymill.serving.errors import ModelBroken, ModelFailed
-from raymill.serving.formats import loader_of
+from raymill.serving.formats import POOL_FORMATS, PROGRAM_FORMATS, loader_of, program_loader_of
 from raymill.serving.formats.onnx import load
 from raymill.serving.pace import INLINE_S, Pace
 
@@ -21,9 +21,17 @@ def test_an_onnx_model_runs(tmp_path):
 
 
 def test_a_format_that_may_run_code_is_not_in_the_pool():
-    for name in ("torchscript", "pickle", "keras", "..kernel.settings"):
+    for name in (*PROGRAM_FORMATS, "pickle", "..kernel.settings"):
         with pytest.raises(ModelBroken, match="pool"):
             loader_of(name)
+    for name in ("pickle", "..kernel.settings"):
+        with pytest.raises(ModelBroken, match="does not know"):
+            program_loader_of(name)
+
+
+def test_the_pools_formats_run_in_an_app_too(tmp_path):
+    for name in POOL_FORMATS:
+        assert program_loader_of(name) is loader_of(name)
 
 
 def test_values_that_the_graph_refuses_are_the_clients_fault(tmp_path):

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from servers_in_process import serving, until
+from servers_in_process import serving
 
 from raymill.kernel.cache import CacheUnavailable
 from raymill.serving.channel import live_servers
 from raymill.serving.metrics import BOUNDS, Metrics, MetricsFlusher, forget_metrics, quantile, read_metrics
+from timing import soon
 
 GOOD = {"inputs": [{"name": "features", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
 
@@ -52,14 +53,14 @@ def test_quantiles_of_nothing_and_of_the_endless():
 def test_two_replicas_count_exactly(live_digits):
     async def run():
         async with serving(live_digits) as one, serving(live_digits) as two:
-            await until(lambda: len(live_servers(live_digits.cache)) == 2)
+            await soon(lambda: len(live_servers(live_digits.cache)) == 2)
             for number in range(1000):
                 bad = number % 27 == 26
                 content = b"{" if bad else json.dumps(GOOD).encode()
                 client = (one, two)[number % 2].client
                 answer = await client.post("/v2/models/digits.mlp/infer", content=content, headers=live_digits.bearer())
                 assert answer.status_code == (400 if bad else 200)
-            await until(lambda: read_metrics(live_digits.cache, "dep_1").requests == 1000, seconds=2)
+            await soon(lambda: read_metrics(live_digits.cache, "dep_1").requests == 1000, within_s=2)
             return read_metrics(live_digits.cache, "dep_1")
 
     metrics = asyncio.run(run())

@@ -1,6 +1,7 @@
 """Open Inference Protocol v2 and the simple form, between JSON, binary tensors and arrays."""
 
 import json
+from functools import partial
 
 import numpy as np
 import orjson
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from raymill.kernel.errors import RaymillError, ValidationFailed
+from raymill.serving import instances, protocol
 from raymill.serving.errors import InputRefused, ModelFailed, RequestRefused
 from raymill.serving.formats import DTYPES
-from raymill.serving.instances import predict
-from raymill.serving.protocol import Target, infer
+from raymill.serving.protocol import Answer, Target
 from raymill.serving.table import Signature
 from raymill.serving.tensors import Interface
 
@@ -28,6 +29,15 @@ class Echo:
 
     def run(self, outputs, feeds):
         return [feeds[name] for name in outputs]
+
+
+def answer_of(codec, aim: Target, model: Echo, body: bytes, json_length: int | None) -> Answer:
+    headers = {} if json_length is None else {protocol.JSON_LENGTH: b"%d" % json_length}
+    question = codec(aim, body, headers)
+    return question.answer(model.run(question.outputs, question.feeds))
+
+
+infer, predict = partial(answer_of, protocol.infer), partial(answer_of, instances.predict)
 
 
 def target(*tensors: tuple[str, str, list[int]], **columns: list[str]) -> Target:

@@ -17,7 +17,7 @@ from raymill.kernel.settings import ServingSettings
 from raymill.serving.grants import KeyGrant
 from raymill.serving.parts import Parts
 from raymill.serving.server import ModelServer
-from raymill.serving.table import Signature, TensorSpec
+from raymill.serving.table import AccessPolicy, Signature, TensorSpec
 
 ROWS = [[0.1, 0.2, 0.3, 0.4], [1.0, -1.0, 2.0, 0.5]]
 INFER = "/v2/models/digits.mlp/infer"
@@ -543,3 +543,30 @@ def test_a_server_starts_and_stops_although_every_source_is_broken(digits):
         return [from_app.get_nowait()["type"] for _ in range(from_app.qsize())]
 
     assert asyncio.run(run()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_a_public_endpoint_answers_strangers_up_to_a_limit(tmp_path):
+    plane = Plane(tmp_path / "home", serving=ServingSettings(strangers_per_minute=3))
+    plane.grants()
+    revision = plane.revision(onnx_models.mlp(tmp_path / "mlp.onnx"), MLP)
+    plane.endpoint("digits.mlp", revision, access=AccessPolicy(policy="public"))
+    plane.endpoint("digits.closed", revision)
+
+    async def run():
+        async with serving(plane) as running:
+            client = running.client
+            asked = [await client.post(INFER, json=body()), await client.get("/v2/models/digits.mlp")]
+            closed = await client.post("/v2/models/digits.closed/infer", json=body())
+            wrong = await client.post(INFER, json=body(), headers={"X-API-Key": "rm_wrong"})
+            asked += [await client.post(INFER, json=body()) for _ in range(2)]
+            known = await client.post(INFER, json=body(), headers=plane.bearer())
+            return asked, closed, wrong, known, [row.principal for row in running.parts.inference_log._rows]
+
+    asked, closed, wrong, known, principals = asyncio.run(run())
+    assert [answer.status_code for answer in asked] == [200, 200, 200, 429]
+    assert_refused(asked[-1], 429, "RATE_LIMIT_EXCEEDED")
+    assert int(asked[-1].headers["retry-after"]) > 0
+    assert_refused(closed, 401, "AUTHENTICATION_ERROR")
+    assert_refused(wrong, 401, "AUTHENTICATION_ERROR")
+    assert known.status_code == 200
+    assert principals == ["anonymous", "anonymous", "usr_dev"]

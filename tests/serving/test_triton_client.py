@@ -1,7 +1,6 @@
 """The unmodified tritonclient against the model server on a real socket."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +13,7 @@ from test_server import KINDS, expected
 
 from raymill.serving.parts import Parts
 from raymill.serving.server import ModelServer
+from timing import until
 
 ROWS = np.array([[0.1, 0.2, 0.3, 0.4], [1.0, -1.0, 2.0, 0.5]], np.float32)
 
@@ -27,9 +27,7 @@ def address(digits, tmp_path) -> Iterator[str]:
     socket = config.bind_socket()
     thread = threading.Thread(target=server.run, args=([socket],))
     thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: server.started, within_s=10, what="the server listens")
     yield f"127.0.0.1:{socket.getsockname()[1]}"
     server.should_exit = True
     thread.join(10)

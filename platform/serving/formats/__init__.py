@@ -1,6 +1,7 @@
-"""The model formats of the pool: one small file each, imported when the first model of the format is loaded.
+"""The model formats: one small file each, imported when the first model of the format is loaded.
 
-Only formats that cannot run code of their own belong here; they share a process with tokens and grants.
+The pool takes formats that cannot run code of their own, for they share a process with tokens and grants. The others
+are programs, and run in apps of their own (the dedicated tier), which take the pool's formats too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,19 +38,43 @@ class Model(Protocol):
 
 Loader = Callable[[Path, Signature], Model]
 
-_MODULES = {"onnx": "onnx"}
+#: What the pool takes, in the order in which it prefers them.
+POOL_FORMATS = ("onnx", "safetensors")
+#: What runs code when it is loaded or asked.
+PROGRAM_FORMATS = ("torchscript", "torch-export", "keras", "saved-model", "skops")
 
 
 def loader_of(format_name: str) -> Loader:
-    """Return the loader of a format.
+    """Return the loader of a format of the pool.
 
     Raises:
         ModelBroken: If the pool does not serve this format.
     """
-    module = _MODULES.get(format_name)
-    if module is None:
-        raise ModelBroken(f"This platform's pool does not serve the format {format_name!r}; it serves {[*_MODULES]}.")
-    loader: Loader = import_module(f".{module}", __package__).load
+    if format_name in PROGRAM_FORMATS:
+        raise ModelBroken(
+            f"The pool does not serve {format_name!r}: such a file is a program, and runs in the dedicated tier alone."
+        )
+    if format_name not in POOL_FORMATS:
+        raise ModelBroken(f"The pool does not serve the format {format_name!r}; it serves {[*POOL_FORMATS]}.")
+    return _imported(format_name)
+
+
+def program_loader_of(format_name: str) -> Loader:
+    """Return the loader of any format, for a process that holds nothing but the model.
+
+    Raises:
+        ModelBroken: If this platform does not know the format, or lacks the library that reads it.
+    """
+    if format_name not in POOL_FORMATS + PROGRAM_FORMATS:
+        raise ModelBroken(f"This platform does not know the format {format_name!r}.")
+    try:
+        return _imported(format_name)
+    except ModuleNotFoundError as error:
+        raise ModelBroken(f"The format {format_name!r} needs {error.name!r}, which is not installed here.") from error
+
+
+def _imported(format_name: str) -> Loader:
+    loader: Loader = import_module(f".{format_name.replace('-', '_')}", __package__).load
     return loader
 
 

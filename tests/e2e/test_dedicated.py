@@ -1,0 +1,125 @@
+"""Programs behind a URL: TorchScript in an app of its own, from nothing and back, and a file that looks around."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from programs import SIGNATURE, doubler, spy
+from raymill.compute.cluster import Cluster, ServeApp
+from raymill.sdk import Client, Conflict
+from raymill.sdk.deployments import Deployment
+from timing import until
+from whole_platform import Platform
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+SCALING = {"min_replicas": 0, "max_replicas": 1, "scale_to_zero_after_s": 4}
+RESOURCES = {"cpus": 0.5}
+
+# Deletes an application behind the platform's back, as an operator with Ray's own tools would.
+DELETE = "import ray, sys; from ray import serve; ray.init(sys.argv[1], log_to_driver=False); serve.delete(sys.argv[2])"
+
+
+@pytest.fixture(scope="module")
+def cluster(platform: Platform) -> Cluster:
+    url = f"http://127.0.0.1:{platform.environment['RAYMILL_RAY__DASHBOARD_PORT']}"
+    return Cluster(url, (platform.home / "ray" / "token").read_text().strip())
+
+
+@pytest.fixture(scope="module")
+def project(alice: Client) -> Any:
+    return alice.projects.create("programs")
+
+
+@pytest.fixture(scope="module")
+def deployment(alice: Client, project: Any, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """Twice the input, as TorchScript, with no replica until somebody asks."""
+    model = alice.models.create(project_id=project.id, name="double")
+    file = doubler(tmp_path_factory.mktemp("double") / "double.pt")
+    alice.models.import_file(model.id, file, signature=SIGNATURE)
+    with pytest.raises(Conflict, match="dedicated tier alone"):
+        alice.deployments.deploy(project_id=project.id, name="pooled", model="double", tier="serverless")
+    made = alice.deployments.deploy(
+        project_id=project.id, name="double", model="double", resources=RESOURCES, scaling=SCALING
+    )
+    return alice.deployments.wait_until_ready(made.id, timeout_s=60)
+
+
+def app_of(cluster: Cluster, deployment: Deployment) -> ServeApp | None:
+    name = f"ep-{deployment.id}-r1"
+    return next((app for app in cluster.serve_apps() if app.name == name), None)
+
+
+def running(app: ServeApp | None) -> int:
+    return sum(replica.state == "RUNNING" for replica in app.replicas) if app else 0
+
+
+def ask(client: Client, name: str = "programs.double") -> list[Any]:
+    return client.endpoints.predict(name, [[1.0, 2.0], [3.0, 4.0]]).predictions
+
+
+def test_a_program_answers_from_nothing_and_goes_back_to_it(
+    alice: Client, cluster: Cluster, deployment: Deployment
+) -> None:
+    app = app_of(cluster, deployment)
+    assert app is not None
+    assert (app.route_prefix, running(app)) == (None, 0)
+    assert ask(alice) == [[2, 4], [6, 8]]
+    begun = time.monotonic()
+    for _ in range(20):
+        assert ask(alice) == [[2, 4], [6, 8]]
+    assert time.monotonic() - begun < 10
+    until(lambda: alice.deployments.get(deployment.id).replicas == 1, within_s=10)
+    until(lambda: alice.deployments.get(deployment.id).replicas == 0, within_s=60, every_s=0.2)
+    assert ask(alice) == [[2, 4], [6, 8]]
+
+
+def test_an_app_that_was_deleted_by_hand_comes_back(
+    platform: Platform, alice: Client, cluster: Cluster, deployment: Deployment
+) -> None:
+    address = f"127.0.0.1:{platform.environment['RAYMILL_RAY__GCS_PORT']}"
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(platform.home / "ray" / "token")}
+    name = f"ep-{deployment.id}-r1"
+    subprocess.run([sys.executable, "-c", DELETE, address, name], env=platform.environment | token, check=True)
+    until(lambda: (app := app_of(cluster, deployment)) and app.status == "RUNNING", within_s=60, every_s=0.2)
+    assert ask(alice) == [[2, 4], [6, 8]]
+
+
+def secrets_of(home: Path) -> set[str]:
+    """Return every line of the files that hold the platform's secrets."""
+    files = [*(home / "keys").rglob("*"), home / "ray" / "token", *home.rglob("*password*"), *home.rglob("*.json")]
+    lines = [line.strip() for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
+    return {line for line in lines if len(line) >= 16 and "BEGIN" not in line and "END" not in line}
+
+
+def test_a_file_that_looks_around_sees_no_secret(
+    platform: Platform, alice: Client, project: Any, tmp_path: Path
+) -> None:
+    report = platform.home / "spied.json"
+    model = alice.models.create(project_id=project.id, name="spy")
+    alice.models.import_file(model.id, spy(tmp_path / "spy.pt2", report), signature=SIGNATURE)
+    made = alice.deployments.deploy(
+        project_id=project.id, name="spy", model="spy", resources=RESOURCES, scaling=SCALING
+    )
+    alice.deployments.wait_until_ready(made.id, timeout_s=60)
+    assert ask(alice, "programs.spy") == [[1, 2], [3, 4]]
+    text = report.read_text()
+    seen = json.loads(text)
+    assert not [name for name in seen["environment"] if name.startswith(("RAYMILL_", "RAY_AUTH_"))]
+    started = dict(entry.partition("=")[::2] for entry in seen["started_with"] if entry)
+    assert not [name for name, value in started.items() if name.startswith("RAYMILL_") and value]
+    known = secrets_of(platform.home)
+    assert known
+    assert not [secret for secret in known if secret in text]
+    assert not {"raymill.kernel.settings", "sqlalchemy", "redis", "raymill.serving.edge"} & set(seen["modules"])
+    alice.deployments.delete(made.id)
+
+
+def test_a_deleted_deployment_takes_its_app_along(alice: Client, cluster: Cluster, deployment: Deployment) -> None:
+    alice.deployments.delete(deployment.id)
+    until(lambda: app_of(cluster, deployment) is None, within_s=60, every_s=0.2)

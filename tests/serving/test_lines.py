@@ -1,0 +1,195 @@
+"""Requests that wait for a model's threads: in order, bounded, joined where that is asked for, dropped when left."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import orjson
+import pytest
+
+from raymill.serving.errors import ModelFailed, QueueFull
+from raymill.serving.instances import predict
+from raymill.serving.lines import Line, Room, Work
+from raymill.serving.pace import Pace
+from raymill.serving.protocol import Target
+from raymill.serving.table import Batching, Signature
+from raymill.serving.tensors import Interface
+from timing import soon
+
+SPEC = {"name": "x", "datatype": "FP32", "shape": [-1]}
+TARGET = Target("p.m", "1", Interface(Signature.model_validate({"inputs": [SPEC], "outputs": [SPEC]})))
+TOGETHER = Batching(max_size=8)
+
+
+class Gated:
+    """A model that doubles, holds its first call until the gate opens, and remembers what it was called with."""
+
+    size_bytes = 0
+
+    def __init__(self):
+        self.calls: list[list[float]] = []
+        self.gate, self.entered = threading.Event(), threading.Event()
+        self.poison: float | None = None
+        self.answers_rows = True
+
+    def run(self, outputs, feeds):
+        rows = feeds["x"].tolist()
+        self.calls.append(rows)
+        self.entered.set()
+        assert self.gate.wait(5)
+        if self.poison in rows:
+            raise ModelFailed(f"It does not take {self.poison}.")
+        return [feeds["x"] * 2] if self.answers_rows else [np.ones(1, np.float32)]
+
+
+class Counter:
+    """What a line has on hold."""
+
+    def __init__(self):
+        self.held = 0
+
+    def hold(self):
+        self.held += 1
+
+    def release(self):
+        self.held -= 1
+
+
+class Desk:
+    """One line with one thread, whose first request is being run when the others arrive."""
+
+    def __init__(self):
+        self.model, self.holds, self.room = Gated(), Counter(), Room()
+        self.executor = ThreadPoolExecutor(1)
+
+    def ask(self, value: float, batching: Batching | None, most: int = 100) -> Work:
+        work = Work(self.room, most, predict, TARGET, orjson.dumps({"instances": [value]}), {})
+        self.line.add(work, batching)
+        return work
+
+    async def first(self) -> Work:
+        self.line = Line(self.model, Pace(), self.executor, 2, self.holds.hold, self.holds.release)
+        work = self.ask(0.0, None)
+        await asyncio.to_thread(self.model.entered.wait, 5)
+        return work
+
+
+def at_the_desk(scene):
+    desk = Desk()
+
+    async def play():
+        first = await desk.first()
+        try:
+            return await scene(desk)
+        finally:
+            desk.model.gate.set()
+            await first.future
+            await soon(lambda: not desk.holds.held)
+
+    try:
+        return desk, asyncio.run(play())
+    finally:
+        desk.executor.shutdown()
+
+
+async def answers(works: list[Work]) -> list[object]:
+    settled = await asyncio.gather(*(work.future for work in works), return_exceptions=True)
+    return [one if isinstance(one, Exception) else orjson.loads(one.body)["predictions"] for one in settled]
+
+
+def test_requests_run_one_by_one_in_their_order_unless_they_may_be_joined():
+    async def scene(desk):
+        works = [desk.ask(float(value), None) for value in (1, 2, 3)]
+        desk.model.gate.set()
+        return await answers(works)
+
+    desk, given = at_the_desk(scene)
+    assert given == [[2.0], [4.0], [6.0]]
+    assert desk.model.calls == [[0.0], [1.0], [2.0], [3.0]]
+
+
+def test_requests_that_wait_run_together_up_to_the_size():
+    async def scene(desk):
+        works = [desk.ask(float(value), TOGETHER) for value in range(1, 12)]
+        desk.model.gate.set()
+        return await answers(works)
+
+    desk, given = at_the_desk(scene)
+    assert given == [[2.0 * value] for value in range(1, 12)]
+    assert sorted(map(len, desk.model.calls)) == [1, 3, 8]
+    assert (desk.line.calls, desk.line.requests) == (3, 12)
+
+
+def test_one_bad_request_does_not_fail_those_that_it_was_joined_with():
+    async def scene(desk):
+        desk.model.poison = 2.0
+        works = [desk.ask(float(value), TOGETHER) for value in (1, 2, 3)]
+        unreadable = Work(desk.room, 9, predict, TARGET, b'{"instances": ["x"]}', {})
+        desk.line.add(unreadable, TOGETHER)
+        desk.model.gate.set()
+        return await answers([*works, unreadable])
+
+    _, (first, second, third, fourth) = at_the_desk(scene)
+    assert (first, third) == ([2.0], [6.0])
+    assert isinstance(second, ModelFailed)
+    assert "numbers" in str(fourth)
+
+
+def test_a_model_that_does_not_answer_row_by_row_is_never_joined_again():
+    async def scene(desk):
+        desk.model.answers_rows = False
+        works = [desk.ask(float(value), TOGETHER) for value in (1, 2)]
+        desk.model.gate.set()
+        first = await answers(works)
+        return first, await answers([desk.ask(float(value), TOGETHER) for value in (3, 4)])
+
+    desk, given = at_the_desk(scene)
+    assert given == ([[1.0], [1.0]], [[1.0], [1.0]])
+    assert desk.model.calls == [[0.0], [1.0, 2.0], [1.0], [2.0], [3.0], [4.0]]
+
+
+def test_whoever_leaves_gives_up_its_place_and_is_not_run():
+    async def scene(desk):
+        leaver, stayer = desk.ask(1.0, None), desk.ask(2.0, None)
+        waiting = desk.room.waiting
+        leaver.future.cancel()
+        leaver.leave()
+        left = desk.room.waiting
+        desk.model.gate.set()
+        return (waiting, left), await answers([stayer]), desk.room.waiting
+
+    desk, (counts, given, at_the_end) = at_the_desk(scene)
+    assert (counts, given, at_the_end) == ((2, 1), [[4.0]], 0)
+    assert desk.model.calls == [[0.0], [2.0]]
+
+
+def test_no_more_than_the_room_holds_may_wait_and_running_ones_do_not_count():
+    async def scene(desk):
+        works = [desk.ask(float(value), TOGETHER, most=2) for value in (1, 2)]
+        with pytest.raises(QueueFull) as refused:
+            desk.ask(3.0, TOGETHER, most=2)
+        desk.model.gate.set()
+        return refused.value, await answers(works), await answers([desk.ask(4.0, TOGETHER, most=2)])
+
+    _, (refused, given, later) = at_the_desk(scene)
+    assert (refused.status, refused.headers) == (429, {"Retry-After": "1"})
+    assert given == [[2.0], [4.0]]
+    assert later == [[8.0]]
+
+
+def test_company_is_waited_for_only_while_requests_come_together():
+    patient = Batching(max_size=2, max_wait_ms=1000)
+
+    async def scene(desk):
+        desk.model.gate.set()
+        alone = await asyncio.wait_for(desk.ask(1.0, patient).future, 0.9)
+        desk.line._company = 2.0
+        pair = [desk.ask(2.0, patient)]
+        waited = desk.room.waiting
+        pair.append(desk.ask(3.0, patient))
+        return alone, waited, await asyncio.wait_for(answers(pair), 0.9)
+
+    desk, (_, waited, given) = at_the_desk(scene)
+    assert (waited, given) == (1, [[4.0], [6.0]])
+    assert desk.model.calls[-1] == [2.0, 3.0]
