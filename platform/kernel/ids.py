@@ -3,6 +3,7 @@
 import re
 
 from typeid import TypeID
+from typeid.codecs import base32
 
 from .errors import ValidationFailed
 
@@ -12,6 +13,23 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 def new_id(prefix: str) -> str:
     """Make a new id such as ``mdl_01j9…`` (source: the TypeID specification 0.3)."""
     return str(TypeID(prefix=prefix))
+
+
+def pack_id(prefix: str, id_: str) -> bytes | None:
+    """Return the 16 bytes behind an id, None when it is no id with this prefix."""
+    start, suffix = id_[: len(prefix) + 1], id_[len(prefix) + 1 :]
+    # Above 7, the first of the 26 signs says more than 16 bytes can hold.
+    if start != f"{prefix}_" or suffix[:1] > "7":
+        return None
+    try:
+        return base32.decode(suffix)
+    except RuntimeError:
+        return None
+
+
+def unpack_id(prefix: str, packed: bytes) -> str:
+    """Return the id that ``pack_id`` made these 16 bytes of."""
+    return f"{prefix}_{base32.encode(packed)}"
 
 
 def check_name(name: str) -> str:

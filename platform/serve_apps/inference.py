@@ -1,5 +1,6 @@
 """The data plane as a Ray Serve app: one replica, one model server."""
 
+import gc
 from typing import TYPE_CHECKING, cast
 
 from open_inference.grpc.protocol import (
@@ -39,6 +40,9 @@ class Inference:
         settings = prepare(schema=False)
         self._server = ModelServer.open(settings)
         self._app = behind_edge(open_to_origins(cast("ASGIApp", self._server), settings.http), settings)
+        # A full collection of garbage walks all that was imported: 100 ms in which nobody is answered.
+        gc.collect()
+        gc.freeze()
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
         """Give Serve the ASGI app; its lifespan starts and stops the background work."""

@@ -14,7 +14,7 @@ Valkey may lose all of it: documents are published again, servers report again.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -227,17 +227,27 @@ class Channel:
         self._cache = cache
         self._server_id = server_id
 
-    async def read_all(self) -> list[bytes]:
-        """Return the envelopes of all documents; none when some may be missing, as a revocation after a flush."""
+    async def names(self) -> list[str]:
+        """Return the names of all documents; none when some may be missing, as a revocation after a flush."""
         if not await self._cache.exists(COMPLETE):
             return []
-        return list((await cast(Any, self._cache.hgetall(DOCUMENTS))).values())
+        return [name.decode() for name in await cast(Any, self._cache.hkeys(DOCUMENTS))]
 
-    async def read(self, names: Iterable[str]) -> list[bytes]:
+    async def read(self, names: Sequence[str]) -> list[bytes]:
         """Return the envelopes of the named documents that are there."""
-        wanted = list(names)
-        found = await cast(Any, self._cache.hmget(DOCUMENTS, wanted)) if wanted else []
+        found = await cast(Any, self._cache.hmget(DOCUMENTS, names)) if names else []
         return [envelope for envelope in found if envelope is not None]
+
+    async def read_every(self, names: Sequence[str]) -> list[bytes]:
+        """Return the envelopes of the named documents.
+
+        Raises:
+            LookupError: If one is gone: Valkey was flushed since the names were read.
+        """
+        envelopes = await self.read(names)
+        if len(envelopes) < len(names):
+            raise LookupError("Valkey was flushed while its documents were read.")
+        return envelopes
 
     async def versions(self) -> dict[str, int]:
         """Return the published version of each document."""

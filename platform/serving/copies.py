@@ -1,6 +1,6 @@
 """Copies of the published documents that outlive Valkey: in the object store, and on each node's own disk."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -24,7 +24,16 @@ def store_copy(store: ObjectStore, sealed: SealedDocument) -> None:
 
 def stored_copies(store: ObjectStore) -> list[bytes]:
     """Return the envelopes that the object store holds."""
-    uris = [uri for uri in store.list_documents(_FOLDER) if uri.endswith(".json")]
+    return read_copies(store, copy_uris(store))
+
+
+def copy_uris(store: ObjectStore) -> list[str]:
+    """Return where in the object store the envelopes lie."""
+    return [uri for uri in store.list_documents(_FOLDER) if uri.endswith(".json")]
+
+
+def read_copies(store: ObjectStore, uris: Sequence[str]) -> list[bytes]:
+    """Return the envelopes that lie there."""
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(store.get_document, uris))
 
@@ -37,7 +46,15 @@ class DiskCopies:
 
     def read_all(self) -> list[bytes]:
         """Return the envelopes on this disk."""
-        return [path.read_bytes() for path in sorted(self._folder.glob("*/*.json"))]
+        return self.read(self.names())
+
+    def names(self) -> list[str]:
+        """Return the files in which the envelopes lie."""
+        return [str(path.relative_to(self._folder)) for path in sorted(self._folder.glob("*/*.json"))]
+
+    def read(self, names: Sequence[str]) -> list[bytes]:
+        """Return the envelopes in these files."""
+        return [(self._folder / name).read_bytes() for name in names]
 
     def keep(self, documents: Iterable[SealedDocument]) -> None:
         """Write documents unless this disk holds later ones; readers never see half of one."""

@@ -6,7 +6,8 @@ everything else dead the server goes on with what it knows.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import redis
 import structlog
@@ -14,7 +15,7 @@ import structlog
 from ..kernel.security import TokenVerifier
 from ..kernel.storage import ObjectStore
 from .channel import FLUSH, Channel, read_bump
-from .copies import DiskCopies, stored_copies
+from .copies import DiskCopies, copy_uris, read_copies
 from .directory import Directory
 from .documents import SealedDocument, read_envelope, unseal
 from .errors import DocumentForged
@@ -23,7 +24,22 @@ log = structlog.get_logger(__name__)
 
 _CHECK_S = 1.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
+_AT_ONCE = 8
 _OUTAGES = (redis.RedisError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where documents may be loaded from: how to list them, how to read some of them, how long each may take."""
+
+    name: str
+    names: Callable[[], Awaitable[list[str]]]
+    read: Callable[[Sequence[str]], Awaitable[list[bytes]]]
+    patience_s: float | None
+
+
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
 
 
 class Follower:
@@ -103,22 +119,46 @@ class Follower:
         return all(not task.done() for task in self._tasks)
 
     async def _load(self) -> None:
-        sources: list[tuple[str, Callable[[], Awaitable[list[bytes]]]]] = [
-            ("valkey", self._channel.read_all),
-            ("object store", lambda: asyncio.to_thread(stored_copies, self._store)),
-            ("disk", lambda: asyncio.to_thread(self._disk.read_all)),
-        ]
-        for source, read in sources:
+        for source in self._sources():
             try:
-                async with asyncio.timeout(None if source == "disk" else 10 * self._timeout_s):
-                    envelopes = await read()
+                documents = await self._load_from(source)
             except Exception as error:  # fsspec's backends raise classes of their own when a store is away
-                log.warning("documents_not_loaded", source=source, error=str(error))
+                log.warning("documents_not_loaded", source=source.name, error=str(error))
                 continue
-            if envelopes:
-                await self._take(envelopes)
-                log.info("documents_loaded", source=source, documents=len(envelopes))
+            if documents:
+                log.info("documents_loaded", source=source.name, documents=documents)
                 return
+
+    def _sources(self) -> tuple[_Source, ...]:
+        patience_s = 10 * self._timeout_s
+        return (
+            _Source("valkey", self._channel.names, self._channel.read_every, patience_s),
+            _Source(
+                "object store",
+                lambda: asyncio.to_thread(copy_uris, self._store),
+                lambda uris: asyncio.to_thread(read_copies, self._store, uris),
+                patience_s,
+            ),
+            _Source(
+                "disk",
+                lambda: asyncio.to_thread(self._disk.names),
+                lambda names: asyncio.to_thread(self._disk.read, names),
+                None,
+            ),
+        )
+
+    async def _load_from(self, source: _Source) -> int:
+        """Take over all that a source holds, a few documents at a time: a million keys are 200 MB of them."""
+        async with asyncio.timeout(source.patience_s):
+            names = await source.names()
+        for some in _batches(names):
+            async with asyncio.timeout(source.patience_s):
+                envelopes = await source.read(some)
+            await self._take(envelopes)
+            if self._keeping:
+                # What is not on the disk yet is in memory.
+                await asyncio.wait({self._keeping}, timeout=self._timeout_s)
+        return len(names)
 
     async def _catch_up_at_start(self) -> None:
         """Take what Valkey holds after a flush: it is no whole table, and newer than what was loaded elsewhere."""
@@ -179,8 +219,8 @@ class Follower:
         async with asyncio.timeout(10 * self._timeout_s):
             published = await self._channel.versions()
             behind = {name: v for name, v in published.items() if v > self._directory.version_of(name)}
-            if behind:
-                await self._take(await self._channel.read(behind))
+            for some in _batches(list(behind)):
+                await self._take(await self._channel.read(some))
             for name, version in behind.items():
                 if self._directory.version_of(name) >= version:
                     await self._channel.acknowledge(name, version)
@@ -196,6 +236,8 @@ class Follower:
             except DocumentForged as error:
                 log.error("document_refused", error=error.message)
                 continue
+            # The document of a project with a thousand keys takes 2 ms to read, and 2 ms to take over.
+            await asyncio.sleep(0)
             if document is None:
                 self._directory.skip(sealed.name, sealed.version)
             elif self._directory.apply(document):

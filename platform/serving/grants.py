@@ -5,14 +5,18 @@ in memory, so they are packed: each id once, digests as bytes, and of all permis
 """
 
 import sys
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from .key_table import KeyTable, KnownKey
 
 INVOKE = "endpoint:invoke"
 EVERYTHING = "*"
 REVOCATIONS_KEY = ADMINISTRATORS_KEY = "all"
+
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
@@ -35,7 +39,7 @@ class ProjectGrants(_Part):
     project_id: str
     version: int = Field(ge=1)
     members: dict[str, frozenset[str]] = Field(default_factory=dict, description="Permissions by user id")
-    keys: dict[str, KeyGrant] = Field(default_factory=dict, description="Grants by SHA-256 of the key, hexadecimal")
+    keys: dict[Digest, KeyGrant] = Field(default_factory=dict, description="Grants by SHA-256 of the key, hexadecimal")
 
     @property
     def key(self) -> str:
@@ -70,45 +74,29 @@ class Administrators(_Part):
         return ADMINISTRATORS_KEY
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKey:
-    """An API key that some project grants."""
-
-    id: str
-    project_id: str
-    may_invoke: bool
-    expires_at: float | None
-    #: The only endpoint that the key may call; None means all of the project.
-    endpoint: str | None
-
-
 class HeldGrants:
     """The grants of all projects as the request path reads them."""
 
-    __slots__ = ("_keys_of", "keys", "members")
+    __slots__ = ("keys", "members")
 
     def __init__(self) -> None:
         #: By project and user id: whether the member may invoke.
         self.members: dict[str, dict[str, bool]] = {}
         #: By SHA-256 of the key.
-        self.keys: dict[bytes, KnownKey] = {}
-        self._keys_of: dict[str, tuple[bytes, ...]] = {}
+        self.keys = KeyTable()
 
     def take(self, grants: ProjectGrants) -> None:
         """Put a project's grants in the place of those held before."""
         project_id = sys.intern(grants.project_id)
-        self.drop(project_id)
         # One user is a member of many projects.
         self.members[project_id] = {sys.intern(user): _may_invoke(held) for user, held in grants.members.items()}
         keys = {bytes.fromhex(digest): _known(project_id, key) for digest, key in grants.keys.items()}
-        self.keys |= keys
-        self._keys_of[project_id] = tuple(keys)
+        self.keys.put(project_id, keys)
 
     def drop(self, project_id: str) -> None:
         """Forget a project."""
         self.members.pop(project_id, None)
-        for digest in self._keys_of.pop(project_id, ()):
-            del self.keys[digest]
+        self.keys.drop(project_id)
 
 
 def _known(project_id: str, key: KeyGrant) -> KnownKey:

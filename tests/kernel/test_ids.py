@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raymill.kernel.errors import ValidationFailed
-from raymill.kernel.ids import check_name, new_id
+from raymill.kernel.ids import check_name, new_id, pack_id, unpack_id
 
 
 def test_ids_carry_their_prefix_and_sort_by_age() -> None:
@@ -20,6 +20,18 @@ def test_ids_carry_their_prefix_and_sort_by_age() -> None:
 def test_ids_of_one_process_sort_strictly() -> None:
     ids = [new_id("evt") for _ in range(2000)]
     assert ids == sorted(ids)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_an_id_is_the_sixteen_bytes_behind_it(packed: bytes) -> None:
+    assert pack_id("key", unpack_id("key", packed)) == packed
+
+
+@pytest.mark.parametrize(
+    "id_", ["", "key", "key_", "key_1", f"usr_{'0' * 26}", f"keys{'0' * 26}", f"key_8{'0' * 25}", f"key_{'0' * 25}é"]
+)
+def test_what_is_no_id_of_the_prefix_is_not_packed(id_: str) -> None:
+    assert pack_id("key", id_) is None
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9-]{0,39}", fullmatch=True))

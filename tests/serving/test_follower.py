@@ -20,6 +20,7 @@ from raymill.serving.channel import (
     BUMPS,
     COMPLETE,
     DOCUMENTS,
+    Channel,
     await_acknowledgement,
     flush_servers,
     live_servers,
@@ -257,6 +258,41 @@ def test_a_new_server_starts_without_valkey_from_the_object_store_then_from_disk
     for envelope in DiskCopies(alone.home / "serving").read_all():
         (alone.home / "serving" / read_envelope(envelope).kind / f"{read_envelope(envelope).key}.json").unlink()
     assert asyncio.run(start(alone)) == 404
+
+
+def test_more_documents_than_are_read_at_once_come_from_everywhere(live_plane):
+    projects = {f"prj_{number}" for number in range(20)}
+    for project_id in projects:
+        live_plane.grants(project_id)
+    live_plane.cache.set(COMPLETE, 1)
+
+    async def held(plane):
+        async with serving(plane) as running:
+            return set(running.parts.directory.members)
+
+    assert asyncio.run(held(live_plane)) == projects
+    alone = Plane(live_plane.home, NOWHERE)
+    assert asyncio.run(held(alone)) == projects
+    shutil.rmtree(alone.settings.home / "objects" / ".serving")
+    assert asyncio.run(held(alone)) == projects
+
+
+def test_a_table_that_is_flushed_while_it_is_read_is_no_table(live_plane):
+    live_plane.grants()
+    live_plane.cache.set(COMPLETE, 1)
+
+    async def run():
+        channel = Channel(redis.asyncio.Redis.from_url(live_plane.redis_url), "srv-1")
+        names = await channel.names()
+        assert len(await channel.read_every(names)) == len(names) == 1
+        live_plane.cache.flushall()
+        try:
+            await channel.read_every(names)
+        finally:
+            await channel.close()
+
+    with pytest.raises(LookupError):
+        asyncio.run(run())
 
 
 def test_disk_copies_keep_the_latest_version(plane, tmp_path):

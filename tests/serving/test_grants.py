@@ -66,6 +66,11 @@ PROJECTS = st.sampled_from(["prj_1", "prj_2", "prj_3"])
 STEPS = st.lists(st.tuples(PROJECTS, st.none() | st.sets(st.integers(0, 5), max_size=4)), max_size=20)
 
 
+def test_a_digest_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="keys"):
+        ProjectGrants(project_id="prj_1", version=1, keys={"ab" * 31: key("key_1")})
+
+
 @given(STEPS)
 def test_what_is_held_is_the_last_document_of_each_project(steps: list[tuple[str, set[int] | None]]) -> None:
     held, last = HeldGrants(), {}
