@@ -5,6 +5,7 @@ from ..deployments.publisher import sweep
 from ..deployments.reconcile import DedicatedApps
 from ..deployments.runtime import ServeAppRuntime
 from ..kernel.resources import Resources
+from ..monitoring.retention import forget_logs
 from ..train.reconcile import step as reconcile_jobs
 from ..train.runtime import RayJobRuntime
 from .cleanup import clean, collect_blobs, forget_logins, rewrap
@@ -35,6 +36,7 @@ def global_steps(resources: Resources) -> list[Step]:
         Step("cleanup", GLOBAL, lambda: clean(resources), _HOUR_S),
         Step("logins", GLOBAL, lambda: forget_logins(resources), _HOUR_S, limit_s=600.0),
         Step("blobs", GLOBAL, lambda: collect_blobs(resources), _HOUR_S, limit_s=600.0),
+        Step("logs", GLOBAL, lambda: forget_logs(resources), _HOUR_S, limit_s=600.0),
         Step("secrets", GLOBAL, lambda: rewrap(resources), _HOUR_S),
     ]
 

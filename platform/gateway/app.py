@@ -15,6 +15,7 @@ from ..data.router import router as data
 from ..deployments.router import router as deployments
 from ..kernel.browsers import cross_origin
 from ..kernel.resources import Resources
+from ..monitoring.router import project_router as project_metrics
 from ..monitoring.router import router as monitoring
 from ..projects.accounts_router import router as accounts
 from ..projects.keys_router import router as api_keys
@@ -52,6 +53,7 @@ _SLICES = (
     train,
     deployments,
     monitoring,
+    project_metrics,
     ray_jobs,
     audit,
 )

@@ -1,14 +1,17 @@
 """Liveness, readiness and metrics of the control plane."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import redis
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 
+from ..kernel.cache import CacheUnavailable
 from ..kernel.deps import AppResources
 from ..kernel.errors import RaymillError
+from ..monitoring.exposition import CONTENT_TYPE, server_exposition
 
 router = APIRouter(tags=["health"])
 
@@ -41,9 +44,12 @@ def get_readiness(resources: AppResources) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def get_platform_metrics(request: Request) -> Response:
-    """Return the control plane's own metrics in Prometheus' text format."""
-    return Response(request.app.state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+def get_platform_metrics(request: Request, resources: AppResources) -> Response:
+    """Return the control plane's metrics, and the model servers' while Valkey answers, in Prometheus' text format."""
+    content: bytes = request.app.state.metrics.exposition()
+    with suppress(CacheUnavailable):
+        content += server_exposition(resources.cache)
+    return Response(content, media_type=CONTENT_TYPE)
 
 
 def _state(check: Callable[[], object]) -> str:

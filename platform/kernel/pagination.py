@@ -46,11 +46,11 @@ def paginate(session: Session, table: type[Row], query: PageQuery, *filters: Col
     """
     statement = select(table).where(*filters).order_by(col(table.id).desc())
     if query.cursor is not None:
-        statement = statement.where(col(table.id) < _decode(query.cursor))
+        statement = statement.where(col(table.id) < from_cursor(query.cursor))
     rows = list(session.exec(statement.limit(query.limit + 1)))
     more = len(rows) > query.limit
     kept = rows[: query.limit]
-    return Page[Any](items=kept, next_cursor=_encode(kept[-1].id) if more else None)
+    return Page[Any](items=kept, next_cursor=to_cursor(kept[-1].id) if more else None)
 
 
 class Named(BaseModel):
@@ -77,11 +77,17 @@ def glance(session: Session, table: type[Row], *filters: ColumnElement[bool], li
     return Glance(count=rows[0][3] if rows else 0, latest=latest)
 
 
-def _encode(id_: str) -> str:
-    return urlsafe_b64encode(id_.encode()).decode().rstrip("=")
+def to_cursor(place: str) -> str:
+    """Return a place in a list as clients see it."""
+    return urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> str:
+def from_cursor(cursor: str) -> str:
+    """Return the place that a cursor stands for.
+
+    Raises:
+        ValidationFailed: If it is not one that a former page gave.
+    """
     try:
         return urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (Base64Error, UnicodeDecodeError, ValueError) as error:

@@ -113,6 +113,20 @@ class ObjectStore:
         # An empty folder, which some S3 servers show, is found as itself.
         return sorted(path.removeprefix(f"{self._root}/") for path in found if path.startswith(below))
 
+    def list_folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders right below ``prefix``, sorted; none if it is not there."""
+        with self._answering():
+            try:
+                found = self._fs.ls(self._path(prefix), detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory")
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove everything below ``prefix``; what is already gone is no error."""
+        with self._answering(), suppress(FileNotFoundError):
+            self._fs.rm(self._path(prefix), recursive=True)
+
     def open(self, uri: str) -> IO[bytes]:
         """Open a blob for reading, seekable.
 

@@ -10,7 +10,7 @@ same number, and Valkey takes each number once; so a broken connection neither l
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 import redis.asyncio
@@ -136,24 +136,49 @@ class EndpointMetrics(RevisionMetrics):
     revisions: dict[str, RevisionMetrics] = {}
 
 
+class Counted(NamedTuple):
+    """What was counted of one revision, ``buckets`` by upper bound and one more for what took longer."""
+
+    requests: int
+    seconds: float
+    buckets: list[int]
+    errors: dict[str, int]
+
+
+def read_counts(cache: redis.Redis, endpoint_id: str) -> dict[str, Counted]:
+    """Read what was counted of an endpoint, by revision number.
+
+    Raises:
+        CacheUnavailable: If Valkey does not answer.
+    """
+    return {number: _counted(fields) for number, fields in _stored(cache, endpoint_id).items()}
+
+
 def read_metrics(cache: redis.Redis, endpoint_id: str) -> EndpointMetrics:
     """Read the live metrics of an endpoint (a deployment's id).
 
     Raises:
         CacheUnavailable: If Valkey does not answer.
     """
+    by_revision = _stored(cache, endpoint_id)
+    total: defaultdict[str, int] = defaultdict(int)
+    for fields in by_revision.values():
+        for name, value in fields.items():
+            total[name] += value
+    revisions = {number: _summary(fields) for number, fields in by_revision.items()}
+    return EndpointMetrics(**_summary(total).model_dump(), revisions=revisions)
+
+
+def _stored(cache: redis.Redis, endpoint_id: str) -> dict[str, dict[str, int]]:
     try:
         stored = cast(dict[bytes, bytes], cache.hgetall(metrics_key(endpoint_id)))
     except redis.RedisError as error:
         raise CacheUnavailable from error
     by_revision: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    total: defaultdict[str, int] = defaultdict(int)
     for field, value in stored.items():
         number, _, name = field.decode().partition(":")
         by_revision[number][name] = int(value)
-        total[name] += int(value)
-    revisions = {number: _summary(fields) for number, fields in sorted(by_revision.items())}
-    return EndpointMetrics(**_summary(total).model_dump(), revisions=revisions)
+    return dict(sorted(by_revision.items()))
 
 
 def forget_metrics(cache: redis.Redis, endpoint_id: str) -> None:
@@ -168,16 +193,24 @@ def forget_metrics(cache: redis.Redis, endpoint_id: str) -> None:
         raise CacheUnavailable from error
 
 
+def _counted(fields: dict[str, int]) -> Counted:
+    prefix = "errors:"
+    return Counted(
+        requests=fields.get("requests", 0),
+        seconds=fields.get("latency_us", 0) / _MICROSECONDS,
+        buckets=[fields.get(f"latency:{bucket}", 0) for bucket in range(len(BOUNDS) + 1)],
+        errors={name.removeprefix(prefix): n for name, n in sorted(fields.items()) if name.startswith(prefix)},
+    )
+
+
 def _summary(fields: dict[str, int]) -> RevisionMetrics:
-    requests = fields.get("requests", 0)
-    buckets = [fields.get(f"latency:{bucket}", 0) for bucket in range(len(BOUNDS) + 1)]
-    mean = fields.get("latency_us", 0) / requests / 1000 if requests else None
+    counted = _counted(fields)
+    requests, buckets = counted.requests, counted.buckets
+    mean = 1000 * counted.seconds / requests if requests else None
     return RevisionMetrics(
         requests=requests,
         errors=fields.get("errors", 0),
-        errors_by_type={
-            name.removeprefix("errors:"): count for name, count in sorted(fields.items()) if name.startswith("errors:")
-        },
+        errors_by_type=counted.errors,
         latency_ms=Latency(
             mean=mean, p50=quantile(buckets, 0.50), p95=quantile(buckets, 0.95), p99=quantile(buckets, 0.99)
         ),

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import subprocess
 import sys
 from io import BytesIO
 
@@ -10,7 +12,8 @@ from plane import Plane
 from pyarrow import parquet
 from servers_in_process import serving
 
-from raymill.serving.log import PAYLOAD_BYTES, InferenceLog, Row, is_sampled, payload, to_parquet
+from raymill.serving.journal import to_parquet
+from raymill.serving.log import FORM, PAYLOAD_BYTES, InferenceLog, Row, is_sampled, payload
 from raymill.serving.table import LogPolicy
 
 INFER = "/v2/models/digits.mlp/infer"
@@ -137,16 +140,56 @@ def test_a_large_payload_is_left_out():
 
 
 def test_writing_many_rows_keeps_their_order():
-    table = parquet.read_table(BytesIO(to_parquet([row(number) for number in range(1234)])))
+    table = parquet.read_table(BytesIO(to_parquet(FORM, [row(number) for number in range(1234)])))
     assert table.column("request_id").to_pylist() == [f"req_{number}" for number in range(1234)]
 
 
 def test_writing_the_log_does_not_import_pandas():
-    import subprocess
-
     code = (
-        "import sys; from raymill.serving.log import Row, to_parquet;"
-        "to_parquet([Row(1.0, b'r', 'p', 'd', 'p.m', 1, 'u', 0.1, 200, None, None, None)]);"
+        "import sys; from raymill.serving.journal import to_parquet; from raymill.serving.log import FORM, Row;"
+        "to_parquet(FORM, [Row(1.0, b'r', 'p', 'd', 'p.m', 1, 'u', 0.1, 200, None, None, None)]);"
         "sys.exit('pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+ENDED = """
+import asyncio, signal, sys, threading, time
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from plane import Plane
+from servers_in_process import serving
+from test_log import GOOD, INFER
+
+async def run(ready):
+    plane = Plane(Path(sys.argv[1]))
+    async with serving(plane) as running:
+        for number in range(50):
+            headers = plane.bearer() | {"X-Request-ID": f"last-{number}"}
+            assert (await running.client.post(INFER, json=GOOD, headers=headers)).status_code == 200
+        ready.set()
+        await asyncio.sleep(3600)
+
+# As in a worker of Ray: the loop in a thread, and SIGTERM ends the interpreter.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+ready = threading.Event()
+threading.Thread(target=lambda: asyncio.run(run(ready)), daemon=True).start()
+print("ready" if ready.wait(30) else "not ready", flush=True)
+# Not by signal.pause(): a signal just before it would be waited for in vain.
+while True:
+    time.sleep(0.1)
+"""
+
+
+def test_a_process_that_is_told_to_end_writes_its_rows_away(digits):
+    paths = [path for path in sys.path if path.endswith("tests") or path.endswith("serving")]
+    command = [sys.executable, "-c", ENDED, str(digits.home), *paths]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert "ready\n" in iter(process.stdout.readline, "")
+            assert len(read_log(digits)) < 50
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 1
+        finally:
+            process.kill()
+    assert sorted(each["request_id"] for each in read_log(digits)) == sorted(f"last-{number}" for number in range(50))

@@ -14,6 +14,7 @@ from servers_in_process import serving
 
 from raymill.kernel.cache import CacheUnavailable
 from raymill.serving.channel import live_servers
+from raymill.serving.gauges import GAUGES, read_gauges
 from raymill.serving.metrics import BOUNDS, Metrics, MetricsFlusher, forget_metrics, quantile, read_metrics
 from timing import soon
 
@@ -142,3 +143,17 @@ def test_a_reader_without_valkey_is_told(plane):
     for call in (read_metrics, forget_metrics):
         with pytest.raises(CacheUnavailable):
             call(plane.cache, "dep_1")
+
+
+@pytest.mark.integration
+def test_a_server_tells_its_gauges(live_digits):
+    async def run():
+        async with serving(live_digits) as running:
+            await running.client.post("/v2/models/digits.mlp/infer", json=GOOD, headers=live_digits.bearer())
+            await soon(lambda: any(told["models"] for told in read_gauges(live_digits.cache).values()))
+            return read_gauges(live_digits.cache)
+
+    [told] = asyncio.run(run()).values()
+    assert told.keys() == GAUGES.keys()
+    assert (told["loads_total"], told["evictions_total"], told["waiting"]) == (1, 0, 0)
+    assert told["resident_bytes"] > told["model_bytes"] > 0
