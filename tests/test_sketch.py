@@ -29,6 +29,7 @@ FIELDS = {
         "id", "model_id", "status", "config", "progress", "logs", "metrics", "started_at", "completed_at",
     },
     "DatasetRead": {"id", "name", "version", "schema", "statistics", "quality", "lineage"},
+    "ApiEndpoint": {"id", "deployment_id", "path", "method", "schema", "authentication", "rate_limit"},
     "DeploymentRead": {
         "id", "model_id", "environment", "endpoint", "status", "replicas", "resources", "traffic", "created_at",
         "updated_at",

@@ -1,5 +1,7 @@
 """`raymill deploy` and `raymill deployments`: what is served."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,7 +12,7 @@ from rich.table import Table
 from ..kernel.settings import Settings
 from ..sdk import Client
 from ..sdk.deployments import Deployment
-from ..sdk.errors import Conflict
+from ..sdk.errors import Conflict, NotFound
 
 READY_WITHIN_S = 30.0
 # Wider than most terminals: an endpoint is there to be copied, and must not be cut.
@@ -26,12 +28,157 @@ class AccessPolicy(StrEnum):
     KEYS = "keys"
 
 
-app = typer.Typer(no_args_is_help=True, help="Look at deployments.")
+class Environment(StrEnum):
+    """Where a deployment answers."""
+
+    STAGING = "staging"
+    PRODUCTION = "production"
 
 
-@app.callback()
-def _root() -> None:
-    pass
+class Tier(StrEnum):
+    """How a deployment runs."""
+
+    SERVERLESS = "serverless"
+    DEDICATED = "dedicated"
+    AUTO = "auto"
+
+
+app = typer.Typer(no_args_is_help=True, help="Look at deployments, and change them.")
+
+Name = Annotated[str, typer.Argument(help="Name of the deployment.")]
+Project = Annotated[str, typer.Option(help="The project that it belongs to.")]
+Where = Annotated[Environment, typer.Option(help="Where it answers.")]
+
+
+@contextmanager
+def _named(name: str, project: str, environment: Environment) -> Iterator[tuple[Client, Deployment]]:
+    """Log in and find a deployment by its name.
+
+    Raises:
+        NotFound: If the project has none of this name there.
+    """
+    with Client.from_home(Settings().home) as client:
+        project_id = client.projects.from_name(project).id
+        yield client, find_deployment(client, project_id=project_id, name=name, environment=environment)
+
+
+def find_deployment(client: Client, *, project_id: str, name: str, environment: str = "production") -> Deployment:
+    """Return the deployment of this name.
+
+    Raises:
+        NotFound: If there is none.
+    """
+    for found in client.deployments.list(project_id=project_id):
+        if (found.name, found.environment) == (name, environment):
+            return found
+    raise NotFound(f"The project has no {environment} deployment named {name!r}.")
+
+
+def _tell(deployment: Mapping[str, Any]) -> None:
+    shares = ", ".join(f"revision {number}: {weight} %" for number, weight in deployment["traffic"].items())
+    reason = f" ({deployment['reason']})" if deployment["reason"] else ""
+    typer.echo(f"{deployment['status']}{reason}; {shares or 'no traffic'}")
+
+
+@app.command("show")
+def show(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
+    """Show a deployment's state, revisions, and a call to copy."""
+    with _named(name, project, environment) as (_, found):
+        _tell(found.model_dump())
+        for revision in found.revisions:
+            reason = f": {revision['reason']}" if revision["reason"] else ""
+            typer.echo(
+                f"revision {revision['number']}: version {revision['model_version']}, {revision['status']}{reason}"
+            )
+        if found.examples:
+            typer.echo(f"\n{found.examples['curl']}")
+
+
+@app.command("events")
+def events(
+    name: Name,
+    project: Project,
+    environment: Where = Environment.PRODUCTION,
+    follow: Annotated[bool, typer.Option(help="Go on after the change under way has ended.")] = False,
+) -> None:
+    """Follow the states of a deployment until its change has ended."""
+    with _named(name, project, environment) as (client, found):
+        for state in client.deployments.events(found.id, follow=follow):
+            _tell(state)
+
+
+@app.command("traffic")
+def traffic(
+    name: Name,
+    weights: Annotated[list[str], typer.Argument(help="REVISION=PERCENT, which sum to 100.")],
+    project: Project,
+    environment: Where = Environment.PRODUCTION,
+) -> None:
+    """Divide the traffic among ready revisions."""
+    shares = dict(_share(weight) for weight in weights)
+    with _named(name, project, environment) as (client, found):
+        _tell(client.deployments.set_traffic(found.id, shares).model_dump())
+
+
+def _share(text: str) -> tuple[int, int]:
+    try:
+        number, weight = map(int, text.split("="))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not REVISION=PERCENT, such as 3=90") from error
+    return number, weight
+
+
+@app.command("promote")
+def promote(
+    name: Name,
+    project: Project,
+    environment: Where = Environment.PRODUCTION,
+    revision: Annotated[int | None, typer.Option(min=1, help="Number; the newest ready one unless given.")] = None,
+) -> None:
+    """Give one ready revision all traffic."""
+    with _named(name, project, environment) as (client, found):
+        _tell(client.deployments.promote(found.id, revision).model_dump())
+
+
+@app.command("rollback")
+def rollback(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
+    """Give all traffic back to the last ready revision that had it."""
+    with _named(name, project, environment) as (client, found):
+        _tell(client.deployments.rollback(found.id).model_dump())
+
+
+@app.command("scale")
+def scale(
+    name: Name,
+    replicas: Annotated[int, typer.Argument(min=0, help="How many; with 0 one starts when somebody asks.")],
+    project: Project,
+    environment: Where = Environment.PRODUCTION,
+) -> None:
+    """Set the replicas of a dedicated deployment."""
+    with _named(name, project, environment) as (client, found):
+        _tell(client.deployments.scale(found.id, replicas).model_dump())
+
+
+@app.command("stop")
+def stop(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
+    """Let the endpoint answer nobody until it is started."""
+    with _named(name, project, environment) as (client, found):
+        _tell(client.deployments.stop(found.id).model_dump())
+
+
+@app.command("start")
+def start(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
+    """Let a stopped endpoint answer again as before, and wait until it does."""
+    with _named(name, project, environment) as (client, found):
+        client.deployments.start(found.id)
+        _tell(client.deployments.wait_until_ready(found.id, timeout_s=READY_WITHIN_S).model_dump())
+
+
+@app.command("delete")
+def delete(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
+    """Take a deployment down for good."""
+    with _named(name, project, environment) as (client, found):
+        client.deployments.delete(found.id)
 
 
 @app.command("list")
@@ -58,15 +205,29 @@ def deploy(
     key: Annotated[
         list[str] | None, typer.Option(help="Id of an API key that may invoke, with --access keys; repeatable.")
     ] = None,
+    environment: Annotated[Environment, typer.Option(help="Where it answers.")] = Environment.PRODUCTION,
+    tier: Annotated[Tier, typer.Option(help="How a new deployment runs.")] = Tier.AUTO,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that an answer may take.")] = None,
+    max_queued: Annotated[int | None, typer.Option(help="Requests that may wait in one model server.")] = None,
+    rate_limit: Annotated[float | None, typer.Option(help="Requests a second of all callers together.")] = None,
 ) -> None:
     """Serve a model, or another version of it."""
     if key and access is not AccessPolicy.KEYS:
         raise typer.BadParameter("it goes with --access keys alone", param_hint="--key")
     policy = {"policy": access.value} | ({"keys": key} if key else {}) if access else None
+    limit = None if rate_limit is None else {"requests_per_s": rate_limit}
+    options = {"timeout_s": timeout, "max_queued": max_queued, "rate_limit": limit}
     with Client.from_home(Settings().home) as client:
-        project_id = client.projects.from_name(project).id
         deployment = deploy_version(
-            client, project_id=project_id, name=name or model, model=model, version=version, access=policy
+            client,
+            project_id=client.projects.from_name(project).id,
+            name=name or model,
+            model=model,
+            version=version,
+            access=policy,
+            environment=environment,
+            tier=tier,
+            options={option: value for option, value in options.items() if value is not None},
         )
     typer.echo(f"{deployment.name} is {deployment.status} on {deployment.replicas} replica(s):")
     typer.echo(f"{deployment.endpoint}/predict")
@@ -80,6 +241,9 @@ def deploy_version(
     model: str,
     version: int | None = None,
     access: dict[str, Any] | None = None,
+    environment: str = "production",
+    tier: str = "auto",
+    options: Mapping[str, Any] | None = None,
 ) -> Deployment:
     """Serve a model version, by a new deployment or a new revision of the one that has the name, and wait.
 
@@ -90,13 +254,20 @@ def deploy_version(
     """
     try:
         deployment = client.deployments.deploy(
-            project_id=project_id, name=name, model=model, version=version, access=access or "project"
+            project_id=project_id,
+            name=name,
+            model=model,
+            version=version,
+            access=access or "project",
+            environment=environment,
+            tier=tier,
+            options=options,
         )
-    except Conflict:
-        deployments = client.deployments.list(project_id=project_id)
-        same = [found for found in deployments if (found.name, found.environment) == (name, "production")]
-        if not same:
-            raise
+    except Conflict as refused:
+        try:
+            same = find_deployment(client, project_id=project_id, name=name, environment=environment)
+        except NotFound:
+            raise refused from None
         more = {"access": access} if access else {}
-        deployment = client.deployments.update(same[0].id, version=version, **more)
+        deployment = client.deployments.update(same.id, version=version, **more, **(options or {}))
     return client.deployments.wait_until_ready(deployment.id, timeout_s=READY_WITHIN_S)

@@ -31,7 +31,7 @@ COMMANDS = {
     "quickstart": Entry("quickstart", "quickstart", "Take your own table to a served model, and show each step."),
     "models": Entry("models", "app", "Look at models, and import your own."),
     "deploy": Entry("deployments", "deploy", "Serve a model, or another version of it."),
-    "deployments": Entry("deployments", "app", "Look at deployments."),
+    "deployments": Entry("deployments", "app", "Look at deployments, and change them."),
     "demo": Entry("demo", "demo", "Take a real dataset to a served model, and show each step."),
     "audit": Entry("audit", "audit", "Show who did what, and who was refused, newest first."),
     "env": Entry("environment", "env", "Print what Ray's own tools need to reach the cluster."),

@@ -16,6 +16,7 @@ from .cluster import Cluster
 from .isolation import blanked_environment
 
 _MARK = "raymill"
+_DECLARED = "declarative"
 # A program may block as it likes; its replica still answers health checks, and it opens no door of its own.
 _ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1",
@@ -61,19 +62,20 @@ class DynamicApps:
         self._cluster = cluster
 
     def observe(self, prefix: str) -> dict[str, AppState]:
-        """Map the names that begin so to what Serve says of them.
+        """Map the names that begin so to what Serve says of them; what an operator declared is not ours.
 
         Raises:
             ClusterUnreachable: If the dashboard does not answer.
         """
         answer = self._cluster.call("GET", "/api/serve/applications/")
         rows = answer["applications"].items()
-        return {name: _state(row) for name, row in rows if name.startswith(prefix)}
+        ours = {name: row for name, row in rows if name.startswith(prefix) and row["source"] != _DECLARED}
+        return {name: _state(row) for name, row in ours.items()}
 
     def make(self, spec: AppSpec) -> None:
         """Deploy an application, or deploy it anew; returns before it runs."""
         module, _, builder = spec.import_path.partition(":")
-        application = getattr(import_module(module), builder)(spec.args, _options(spec))
+        application = getattr(import_module(module), builder)(spec.args, deployment_options(spec))
         target = serve.RunTarget(application, name=spec.name, route_prefix=None)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
@@ -82,7 +84,8 @@ class DynamicApps:
         serve.delete(name, _blocking=False)
 
 
-def _options(spec: AppSpec) -> dict[str, Any]:
+def deployment_options(spec: AppSpec) -> dict[str, Any]:
+    """Return the options of the application's one deployment."""
     resources = {"num_cpus": spec.num_cpus, "num_gpus": spec.num_gpus}
     if spec.memory is not None:
         resources["memory"] = spec.memory
@@ -93,6 +96,8 @@ def _options(spec: AppSpec) -> dict[str, Any]:
         "max_ongoing_requests": spec.max_ongoing_requests,
         "user_config": {_MARK: spec.fingerprint},
         "graceful_shutdown_wait_loop_s": 0.1,
+        # A file that cannot be loaded will not be the next time either.
+        "max_constructor_retry_count": 2,
         # The new replicas run before the old ones go.
         "max_surge_percent": 100,
         "logging_config": {"enable_access_log": False},
@@ -108,7 +113,8 @@ def _scaling(spec: AppSpec) -> dict[str, Any]:
             "max_replicas": spec.max_replicas,
             "target_ongoing_requests": spec.target_ongoing_requests,
             "upscale_delay_s": 3.0,
-            "look_back_period_s": 5.0,
+            # Longer than the interval at which Serve measures, which it insists on.
+            "look_back_period_s": 12.0,
             "downscale_delay_s": max(30.0, min(spec.scale_to_zero_after_s, 600.0)),
             "downscale_to_zero_delay_s": spec.scale_to_zero_after_s,
         }
@@ -120,5 +126,6 @@ def _state(row: dict[str, Any]) -> AppState:
     configs = [deployment.get("deployment_config") or {} for deployment in deployments]
     marks = [(config.get("user_config") or {}).get(_MARK) for config in configs]
     running = sum(replica["state"] == "RUNNING" for deployment in deployments for replica in deployment["replicas"])
-    message = row.get("message") or next((one["message"] for one in deployments if one.get("message")), "")
+    # Of a failure the application says no more than which deployment failed.
+    message = next((one["message"] for one in deployments if one.get("message")), "") or row.get("message") or ""
     return AppState(row["status"], message, next((mark for mark in marks if mark), None), running)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from ..auth.keys import KeyGrant as Key
 from ..auth.permissions import Permission
@@ -9,7 +10,8 @@ from ..serving.grants import Administrators, KeyGrant, ProjectGrants, Revocation
 from ..serving.table import AccessPolicy, EndpointDocument
 from ..serving.table import Revision as ServedRevision
 from .models import Deployment, Revision
-from .schemas import Environment
+from .rollouts import to_warm
+from .schemas import DeploymentStatus, Environment, RevisionStatus
 
 # What the data plane asks for; other rights have no meaning there.
 DATA_PLANE = frozenset({Permission.ENDPOINT_INVOKE})
@@ -31,9 +33,13 @@ def endpoint_url(base_url: str, key: str) -> str:
 def compile_endpoint(deployment: Deployment, revisions: Iterable[Revision], *, version: int = 1) -> EndpointDocument:
     """Write down all that a model server must know of a deployment."""
     traffic = {int(number): weight for number, weight in deployment.traffic.items() if weight}
-    newest = sorted(revisions, key=lambda revision: revision.number, reverse=True)
-    idle = [revision for revision in newest if revision.number not in traffic][:KEPT_REVISIONS]
-    served = [revision for revision in newest if revision.number in traffic] + idle
+    is_stopped = deployment.status == DeploymentStatus.STOPPED
+    known = [row for row in revisions if row.status != RevisionStatus.FAILED and not is_stopped]
+    newest = sorted(known, key=lambda revision: revision.number, reverse=True)
+    warming = to_warm(deployment, newest)
+    busy = warming | traffic.keys()
+    idle = [revision for revision in newest if revision.number not in busy][:KEPT_REVISIONS]
+    served = [revision for revision in newest if revision.number in busy] + idle
     return EndpointDocument(
         key=deployment.endpoint_key,
         version=version,
@@ -41,7 +47,9 @@ def compile_endpoint(deployment: Deployment, revisions: Iterable[Revision], *, v
         project_id=deployment.project_id,
         revisions=tuple(_revision(row) for row in sorted(served, key=lambda row: row.number)),
         traffic=traffic,
+        warming=tuple(sorted(warming)),
         access=AccessPolicy.model_validate(deployment.access),
+        **_options(deployment.options),
     )
 
 
@@ -81,6 +89,13 @@ def compile_revocations(sessions: Mapping[str, float], disabled: Iterable[str], 
 def compile_administrators(users: Iterable[str], *, version: int = 1) -> Administrators:
     """Write down whose logins may do everything everywhere."""
     return Administrators(version=version, users=frozenset(users))
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the options as the table does; those that were never given are left to it."""
+    options = dict(given)
+    routing, logging = options.pop("routing", None), options.pop("logging", None)
+    return options | (routing or {}) | ({"log": logging} if logging else {})
 
 
 def _rights(key: Key, of_maker: frozenset[Permission]) -> frozenset[Permission]:

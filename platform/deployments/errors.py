@@ -20,6 +20,37 @@ class DeploymentExists(Conflict):
         )
 
 
+class RevisionNotReady(Conflict):
+    """Raised when traffic is wanted for a revision that is not there, is being warmed, or failed."""
+
+    def __init__(self, number: str | None, status: str | None) -> None:
+        what = f"revision {number} is {status}" if status else f"there is no revision {number}"
+        super().__init__(
+            f"Only ready revisions can have traffic: {what if number else 'none is ready'}.",
+            details={"revision": number, "status": status},
+        )
+
+
+class NothingToRollBackTo(Conflict):
+    """Raised when no other ready revision of the deployment ever had all the traffic."""
+
+    def __init__(self, deployment_id: str) -> None:
+        super().__init__(
+            "No other ready revision had all the traffic before; promote one, or set the traffic.",
+            details={"id": deployment_id},
+        )
+
+
+class NothingToStart(Conflict):
+    """Raised when a deployment is to be started and none of its revisions is to have traffic."""
+
+    def __init__(self, deployment_id: str) -> None:
+        super().__init__(
+            "No revision of the deployment is to have traffic; update it to another model version, or promote one.",
+            details={"id": deployment_id},
+        )
+
+
 class KeysNotUsable(ValidationFailed):
     """Raised when an access policy names keys that could never invoke the endpoint."""
 
@@ -28,6 +59,16 @@ class KeysNotUsable(ValidationFailed):
             "An access policy can name living API keys of the project that hold endpoint:invoke and are not bound to "
             f"another endpoint; these are none: {', '.join(key_ids)}.",
             details={"keys": key_ids},
+        )
+
+
+class BoundsCrossed(ValidationFailed):
+    """Raised when a deployment would have more replicas at least than at most."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(
+            f"min_replicas must not exceed max_replicas; they would be {least} and {most}: set both.",
+            details={"min_replicas": least, "max_replicas": most},
         )
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from ..kernel.db import Table, document, moment
-from .schemas import DeploymentStatus, Tier
+from .schemas import DeploymentStatus, RevisionStatus, Tier
 
 
 class Deployment(Table, table=True):
@@ -26,8 +26,14 @@ class Deployment(Table, table=True):
     scaling: dict[str, Any] = document(default_factory=dict)
     model_id: str = Field(foreign_key="registered_model.id", index=True)
     traffic: dict[str, int] = document()
+    # What becomes the traffic as soon as all its revisions are ready; empty where nothing is awaited.
+    pending_traffic: dict[str, int] = document(default_factory=dict)
+    # Numbers of the revisions that had all the traffic, in that order; a rollback takes the last away.
+    releases: list[int] = document(default_factory=list)
     access: dict[str, Any] = document(default_factory=lambda: {"policy": "project"})
-    status: str = Field(default=DeploymentStatus.DEPLOYING, index=True)
+    # The other settings of the endpoint, in the form in which clients give them.
+    options: dict[str, Any] = document(default_factory=dict)
+    status: str = Field(default=DeploymentStatus.PENDING, index=True)
     reason: str | None = None
     replicas: int = 0
     # The document that holds this state; None from a change until its publication.
@@ -53,6 +59,8 @@ class Revision(Table, table=True):
     size_bytes: int = Field(sa_type=BigInteger)
     signature: dict[str, Any] = document()
     app: str | None = None
+    status: str = Field(default=RevisionStatus.WARMING, index=True)
+    reason: str | None = None
     # What the cluster last said of the app.
     app_status: str | None = None
     app_message: str | None = None

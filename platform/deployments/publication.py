@@ -25,6 +25,7 @@ from ..serving.grants import ProjectGrants
 from ..serving.table import EndpointDocument
 from .compile import compile_administrators, compile_endpoint, compile_grants, compile_revocations
 from .models import Deployment, Publication, Revision
+from .rollouts import is_rolling
 from .schemas import DeploymentStatus, Tier
 from .tiers import awaits_app
 
@@ -84,6 +85,7 @@ def mark_ready(resources: Resources, sealed: SealedDocument) -> None:
         col(Deployment.published_version) == sealed.version,
         col(Deployment.status) == DeploymentStatus.DEPLOYING,
         ~awaits_app(),
+        ~is_rolling(),
     )
     # A dedicated deployment has replicas of its own, which are counted where they are made.
     of_its_own = (col(Deployment.tier) == Tier.DEDICATED, col(Deployment.replicas))
@@ -136,7 +138,9 @@ def _grants(session: Session, project_id: str) -> ProjectGrants | None:
 def _note_version(session: Session, document: Document, version: int) -> None:
     if isinstance(document, EndpointDocument):
         held = update(Deployment).where(col(Deployment.endpoint_key) == document.key)
-        session.execute(held.values(published_version=version))
+        begun = (col(Deployment.status) == DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING)
+        status = case(begun, else_=col(Deployment.status))
+        session.execute(held.values(published_version=version, status=status))
 
 
 def _fingerprint(document: Document) -> str:

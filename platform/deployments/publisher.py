@@ -4,7 +4,7 @@ Events publish at once, in the process that made the change and before it answer
 closes what a dead process, an empty or older Valkey, or a slow model server left open.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import tuple_, update
@@ -19,7 +19,7 @@ from ..serving import channel
 from ..serving.copies import store_copy
 from ..serving.documents import SealedDocument, read_envelope
 from ..serving.grants import ADMINISTRATORS_KEY, REVOCATIONS_KEY
-from . import service
+from . import service, warming
 from .events import DeploymentChanged
 from .models import Deployment, Publication
 from .publication import Subject, announce, commit, mark_ready
@@ -64,6 +64,7 @@ def publish_endpoint(resources: Resources, *, project_id: str, key: str) -> None
     sealed = commit(resources, Subject("endpoint", key, project_id))
     if announce(resources, sealed):
         mark_ready(resources, sealed)
+        warming.follow(resources, key)
 
 
 def publish_grants(resources: Resources, project_id: str) -> None:
@@ -110,7 +111,7 @@ def sweep(resources: Resources) -> None:
     known = _reseal(resources, _known(resources))
     _store(resources, known)
     _republish(resources, known)
-    _settle(resources)
+    _settle(resources, unfinished=warming.follow_all(resources))
 
 
 def _known(resources: Resources) -> list[Known]:
@@ -156,7 +157,7 @@ def _republish(resources: Resources, known: Sequence[Known]) -> None:
     channel.mark_complete(resources.cache)
 
 
-def _settle(resources: Resources) -> None:
+def _settle(resources: Resources, *, unfinished: Mapping[str, str]) -> None:
     """Mark deployments ready whose change has arrived, remind model servers of the others, count the replicas."""
     servers = len(channel.live_servers(resources.cache))
     with resources.database.session() as session:
@@ -167,6 +168,8 @@ def _settle(resources: Resources) -> None:
     for sealed in _sealed(resources, waiting):
         if announce(resources, sealed, timeout_s=0):
             mark_ready(resources, sealed)
+            if sealed.key in unfinished:
+                _explain(resources, sealed.key, unfinished[sealed.key])
         else:
             _explain(resources, sealed.key, _NOT_EVERYWHERE if servers else _NO_SERVER)
 

@@ -6,25 +6,32 @@ traffic stays a while, for a quick way back; one whose deployment is gone goes a
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
-from sqlalchemy import func, update
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from ..kernel.errors import ExternalServiceError
 from ..kernel.resources import Resources
 from .models import Deployment, Revision
+from .rollouts import locked, settle, to_warm
 from .runtime import AppRuntime, AppState, WantedApp
 from .schemas import DeploymentStatus
 
 log = structlog.get_logger("raymill.deployments")
 
-_FAILED = frozenset({"DEPLOY_FAILED"})
+# UNHEALTHY may be a matter of moments while a replica runs; an app that never had one is given up by Serve.
+_FAILED, _UNWELL = "DEPLOY_FAILED", "UNHEALTHY"
 _DELETING = "DELETING"
 _FIRST_RETRY_S, _LAST_RETRY_S = 10.0, 300.0
 _MAX_MESSAGE = 2000
+# How a traceback ends when a model cannot be loaded.
+_BROKEN = "ModelBroken: "
+_FAILS = "The app of revision"
+_WORKING = frozenset({DeploymentStatus.READY, DeploymentStatus.DEPLOYING})
+_NOWHERE = AppState("", "", None, 0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,12 @@ def _is_to_be_made(state: AppState | None, fingerprint: str, may_retry: Callable
     # While Serve does not say what an app was made from, it is left alone.
     if state.fingerprint is not None and state.fingerprint != fingerprint:
         return True
-    return state.status in _FAILED and may_retry()
+    return has_failed(state) and may_retry()
+
+
+def has_failed(state: AppState) -> bool:
+    """Tell whether Serve has given an app up."""
+    return state.status == _FAILED or (state.status == _UNWELL and not state.replicas)
 
 
 class Retries:
@@ -127,14 +139,14 @@ class DedicatedApps:
         observed = self._runtime.observe()
         now = self._monotonic()
         self._wanted_at |= dict.fromkeys(wanted, now)
-        self._retries.forget([name for name, state in observed.items() if state.status not in _FAILED])
+        self._retries.forget([name for name, state in observed.items() if not has_failed(state)])
         kept = {name for name in living if now - self._wanted_at.get(name, now) < self._keep_s}
+        kept -= {name for name, state in observed.items() if has_failed(state)}
         fingerprints = {name: app.fingerprint for name, app in wanted.items()}
         for action in plan(fingerprints, observed, kept=kept, may_retry=self._retries.may):
             self._do(action, wanted)
         self._wanted_at = {name: self._wanted_at.get(name, now) for name in observed.keys() | wanted.keys()}
-        with self._resources.session() as session:
-            _note(session, observed)
+        _note(self._resources, {name: _plain(state) for name, state in observed.items()})
 
     def _do(self, action: Action, wanted: Mapping[str, WantedApp]) -> None:
         try:
@@ -152,7 +164,7 @@ class DedicatedApps:
 
 
 def _wanted(session: Session) -> tuple[dict[str, WantedApp], set[str]]:
-    """Return the apps that are needed, and the names of all whose deployment lives."""
+    """Return the apps that are needed, and the names of all whose deployment is not stopped."""
     rows = session.exec(
         select(Revision, Deployment)
         .join(Deployment, col(Revision.deployment_id) == col(Deployment.id))
@@ -161,12 +173,13 @@ def _wanted(session: Session) -> tuple[dict[str, WantedApp], set[str]]:
     needed = {
         revision.app: _app(revision, deployment) for revision, deployment in rows if needs_app(deployment, revision)
     }
-    return {name: app for name, app in needed.items() if name}, {revision.app or "" for revision, _ in rows}
+    living = {revision.app or "" for revision, deployment in rows if deployment.status != DeploymentStatus.STOPPED}
+    return {name: app for name, app in needed.items() if name}, living
 
 
 def needs_app(deployment: Deployment, revision: Revision) -> bool:
     """Tell whether a revision must be able to answer now."""
-    return bool(deployment.traffic.get(str(revision.number)))
+    return bool(deployment.traffic.get(str(revision.number)) or to_warm(deployment, [revision]))
 
 
 def _app(revision: Revision, deployment: Deployment) -> WantedApp:
@@ -174,42 +187,62 @@ def _app(revision: Revision, deployment: Deployment) -> WantedApp:
         name=revision.app or "",
         format=revision.format,
         sha256=revision.sha256,
+        size_bytes=revision.size_bytes,
         signature=revision.signature,
         requested=deployment.requested,
         scaling=deployment.scaling,
     )
 
 
-def _note(session: Session, observed: Mapping[str, AppState]) -> None:
+def _note(resources: Resources, observed: Mapping[str, AppState]) -> None:
     """Write down what the cluster says of the apps, where it changed."""
     theirs = select(Revision).where(col(Revision.app).is_not(None)).order_by(col(Revision.id))
-    for revision in session.exec(theirs):
-        state = observed.get(revision.app or "")
-        status, message = (state.status, state.message[:_MAX_MESSAGE] or None) if state else (None, None)
-        replicas = state.replicas if state else 0
-        if (revision.app_status, revision.app_message, revision.app_replicas) != (status, message, replicas):
-            revision.app_status, revision.app_message, revision.app_replicas = status, message, replicas
-            session.add(revision)
-            _count(session, revision)
-            _explain(session, revision)
+    with resources.session() as session:
+        changed = [
+            (row.deployment_id, row.id, state)
+            for row in session.exec(theirs)
+            if _said(row) != (state := observed.get(row.app or "", _NOWHERE))
+        ]
+    for deployment_id, revision_id, state in changed:
+        with resources.session() as session:
+            # The deployment first, as everywhere, so that no two changes wait for each other crosswise.
+            if (deployment := locked(session, deployment_id)) and (revision := session.get(Revision, revision_id)):
+                _note_one(session, deployment, revision, state)
 
 
-def _count(session: Session, revision: Revision) -> None:
-    """Let the deployment show the replicas of all its apps."""
-    theirs = select(func.coalesce(func.sum(col(Revision.app_replicas)), 0))
-    total = theirs.where(col(Revision.deployment_id) == revision.deployment_id).scalar_subquery()
+def _plain(state: AppState) -> AppState:
+    """Return what is written down of a state."""
+    return replace(state, message=state.message[-_MAX_MESSAGE:], fingerprint=None)
+
+
+def _said(revision: Revision) -> AppState:
+    return AppState(revision.app_status or "", revision.app_message or "", None, revision.app_replicas)
+
+
+def _note_one(session: Session, deployment: Deployment, revision: Revision, state: AppState) -> None:
+    revision.app_status, revision.app_message, revision.app_replicas = state.status, state.message, state.replicas
+    session.add(revision)
     session.flush()
-    session.execute(update(Deployment).where(col(Deployment.id) == revision.deployment_id).values(replicas=total))
+    theirs = select(func.coalesce(func.sum(col(Revision.app_replicas)), 0))
+    deployment.replicas = session.exec(theirs.where(col(Revision.deployment_id) == deployment.id)).one()
+    session.add(deployment)
+    session.flush()
+    failure = f"{_FAILS} {revision.number} fails: {_reason(state.message)}"
+    if not has_failed(state):
+        _recover(deployment)
+    elif to_warm(deployment, [revision]):
+        settle(session, deployment.id, {revision.number: failure})
+    elif deployment.traffic.get(str(revision.number)) and deployment.status in _WORKING:
+        deployment.status, deployment.reason = DeploymentStatus.DEGRADED, failure
 
 
-def _explain(session: Session, revision: Revision) -> None:
-    if revision.app_status not in _FAILED:
-        return
-    reason = f"The app of revision {revision.number} fails: {_last_line(revision.app_message or '')}"
-    waiting = (col(Deployment.id) == revision.deployment_id, col(Deployment.status) == DeploymentStatus.DEPLOYING)
-    session.execute(update(Deployment).where(*waiting).values(reason=reason))
+def _recover(deployment: Deployment) -> None:
+    if deployment.status == DeploymentStatus.DEGRADED and (deployment.reason or "").startswith(_FAILS):
+        deployment.status, deployment.reason = DeploymentStatus.READY, None
 
 
-def _last_line(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else "Serve gives no reason."
+def _reason(message: str) -> str:
+    """Return what the replica said of its model, else the last line of Serve's message."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["Serve gives no reason."]
+    own = (line.partition(_BROKEN)[2] for line in reversed(lines) if _BROKEN in line)
+    return next(own, lines[-1])

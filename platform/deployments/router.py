@@ -1,14 +1,29 @@
 """Routes of deployments."""
 
-from fastapi import APIRouter
+from collections.abc import AsyncIterator
+from typing import Annotated
 
-from ..auth.deps import CurrentPrincipal, OncePerKey
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey
 from ..auth.needs import needs, shows
 from ..auth.permissions import Permission
+from ..auth.schemas import Principal
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
 from . import service
-from .schemas import DeploymentCreate, DeploymentRead, DeploymentScale, DeploymentStatusRead, DeploymentUpdate
+from .follow import follow as state_stream
+from .schemas import (
+    ApiEndpoint,
+    DeploymentCreate,
+    DeploymentRead,
+    DeploymentScale,
+    DeploymentStatusRead,
+    DeploymentUpdate,
+    Promotion,
+    TrafficUpdate,
+)
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 
@@ -60,6 +75,35 @@ def get_deployment_status(deployment_id: str, session: DbSession, principal: Cur
     return DeploymentStatusRead.model_validate(deployment)
 
 
+def _check_reader(deployment_id: str, resources: AppResources, principal: DetachedPrincipal) -> Principal:
+    with resources.database.session() as session:
+        service.get_deployment(session, principal=principal, deployment_id=deployment_id)
+    return principal
+
+
+@router.get("/{deployment_id}/events", response_class=EventSourceResponse)
+@needs(Permission.DEPLOYMENT_READ)
+async def stream_deployment_events(
+    deployment_id: str,
+    resources: AppResources,
+    principal: Annotated[Principal, Depends(_check_reader)],
+    follow: bool = False,
+    seconds: Annotated[float, Query(ge=0, le=3600)] = 300.0,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow the states of a deployment until its change has ended, or with ``follow`` until the time is up."""
+    states = state_stream(resources, principal, deployment_id, seen=last_event_id, seconds=seconds, goes_on=follow)
+    async for state in states:
+        yield state
+
+
+@router.get("/{deployment_id}/endpoints")
+@needs(Permission.DEPLOYMENT_READ)
+def list_deployment_endpoints(deployment_id: str, session: DbSession, principal: CurrentPrincipal) -> list[ApiEndpoint]:
+    """Read what clients may call of a deployment, with the schemas of requests and answers."""
+    return service.list_endpoints(session, principal=principal, deployment_id=deployment_id)
+
+
 @router.patch("/{deployment_id}")
 @needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def update_deployment(
@@ -69,18 +113,69 @@ def update_deployment(
     resources: AppResources,
     principal: CurrentPrincipal,
 ) -> DeploymentRead:
-    """Serve another model version, by a new revision with all traffic, or change who may invoke."""
+    """Serve another model version, by a new revision with all traffic, or change settings; each is live at once."""
     deployment = service.update_deployment(session, principal=principal, deployment_id=deployment_id, data=data)
+    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+
+
+@router.put("/{deployment_id}/traffic")
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
+def set_deployment_traffic(
+    deployment_id: str, data: TrafficUpdate, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+) -> DeploymentRead:
+    """Divide the traffic among ready revisions, by whole requests; the same sticky key gets the same revision."""
+    deployment = service.set_traffic(session, principal=principal, deployment_id=deployment_id, data=data)
+    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+
+
+@router.post("/{deployment_id}/promote")
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
+def promote_revision(
+    deployment_id: str, data: Promotion, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+) -> DeploymentRead:
+    """Give one ready revision all traffic, the newest unless named; every model server follows when this answers."""
+    deployment = service.promote_revision(session, principal=principal, deployment_id=deployment_id, data=data)
+    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+
+
+@router.post("/{deployment_id}/rollback")
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
+def rollback_deployment(
+    deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+) -> DeploymentRead:
+    """Give all traffic back to the last ready revision that had it; during a rollout, that is the present one."""
+    deployment = service.roll_back_deployment(session, principal=principal, deployment_id=deployment_id)
+    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+
+
+@router.post("/{deployment_id}/stop", status_code=202)
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
+def stop_deployment(
+    deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+) -> DeploymentRead:
+    """Let the endpoint answer 503 until it is started; apps of its own end."""
+    deployment = service.stop_deployment(session, principal=principal, deployment_id=deployment_id)
+    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+
+
+@router.post("/{deployment_id}/start", status_code=202)
+@needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
+def start_deployment(
+    deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+) -> DeploymentRead:
+    """Let a stopped endpoint answer again, with the traffic that it had."""
+    deployment = service.start_deployment(session, principal=principal, deployment_id=deployment_id)
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 
 @router.post("/{deployment_id}/scale", status_code=202)
 @needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def scale_deployment(
-    deployment_id: str, data: DeploymentScale, session: DbSession, principal: CurrentPrincipal
+    deployment_id: str, data: DeploymentScale, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentRead:
-    """Set the number of replicas; refused for serverless deployments, which share one pool."""
-    service.scale_deployment(session, principal=principal, deployment_id=deployment_id)
+    """Set the replicas of a dedicated deployment; refused for serverless ones, which share one pool."""
+    deployment = service.scale_deployment(session, principal=principal, deployment_id=deployment_id, data=data)
+    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 
 @router.delete("/{deployment_id}", status_code=204)

@@ -14,7 +14,10 @@ from .tiers import APP_PREFIX
 __all__ = ["AppRuntime", "AppState", "ServeAppRuntime", "WantedApp"]
 
 _BUILDER = "raymill.serve_apps.dedicated:build"
-_ONGOING_PER_CPU = 8
+# Ray places replicas by what they ask for alone, and most of what one needs are its libraries.
+_LEAST_MEMORY, _MEMORY_PER_BYTE = 512 * 2**20, 3
+# Requests that one replica takes at a time: enough that it never idles, few enough that new replicas get some.
+_LEAST_ONGOING, _ONGOING_PER_TARGET = 32, 8
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class WantedApp:
     name: str
     format: str
     sha256: str
+    size_bytes: int
     signature: Mapping[str, Any]
     requested: Mapping[str, Any]
     scaling: Mapping[str, Any]
@@ -68,7 +72,7 @@ class ServeAppRuntime:
         self._apps.remove(name)
 
     def _spec(self, app: WantedApp) -> AppSpec:
-        cpus = float(app.requested["cpus"])
+        cpus, target = float(app.requested["cpus"]), float(app.scaling["target_ongoing_requests"])
         told = {
             "app": app.name,
             "format": app.format,
@@ -84,10 +88,10 @@ class ServeAppRuntime:
             fingerprint=app.fingerprint,
             num_cpus=cpus,
             num_gpus=float(app.requested["gpus"]),
-            memory=app.requested["memory_bytes"],
+            memory=app.requested["memory_bytes"] or _LEAST_MEMORY + _MEMORY_PER_BYTE * app.size_bytes,
             min_replicas=app.scaling["min_replicas"],
             max_replicas=app.scaling["max_replicas"],
-            target_ongoing_requests=app.scaling["target_ongoing_requests"],
+            target_ongoing_requests=target,
             scale_to_zero_after_s=app.scaling["scale_to_zero_after_s"],
-            max_ongoing_requests=max(_ONGOING_PER_CPU, round(_ONGOING_PER_CPU * cpus)),
+            max_ongoing_requests=max(_LEAST_ONGOING, round(_ONGOING_PER_TARGET * target)),
         )

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from ..kernel.bodies import Number, PlainName, VersionNumber, Whole
 
@@ -25,10 +25,25 @@ class Tier(StrEnum):
 
 
 class DeploymentStatus(StrEnum):
-    """How far the desired state has come: ready means that every live model server follows it."""
+    """How far the desired state has come: ready means that every live model server follows it.
 
+    A degraded deployment answers, and its latest change failed; a failed one has nothing to answer with.
+    """
+
+    PENDING = "pending"
     DEPLOYING = "deploying"
     READY = "ready"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class RevisionStatus(StrEnum):
+    """Whether a revision may have traffic: only when every live model server has had an answer from it."""
+
+    WARMING = "warming"
+    READY = "ready"
+    FAILED = "failed"
 
 
 class ProjectAccess(BaseModel):
@@ -96,7 +111,64 @@ class Scaling(BaseModel):
         return self
 
 
-class DeploymentCreate(BaseModel):
+class Routing(BaseModel):
+    """How requests are told apart where several revisions have traffic."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sticky_header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="Request header whose value decides the revision; without it each request is on its own",
+    )
+
+
+class RateLimit(BaseModel):
+    """Requests a second that an endpoint takes, over all its servers; none: any number."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_s: Annotated[Number, Field(gt=0, le=1e6)] | None = None
+    per_caller_per_s: Annotated[Number, Field(gt=0, le=1e6)] | None = Field(
+        None, description="Of each user, key or, without either, address"
+    )
+
+
+class Batching(BaseModel):
+    """Rows of requests that wait at the same time run together; for models whose rows do not see each other."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_size: Annotated[Whole, Field(ge=2, le=10_000)] = 32
+    max_wait_ms: Annotated[Number, Field(ge=0, le=1000)] = 0.0
+
+
+class Logging(BaseModel):
+    """What the inference log keeps: a row for each request, and payloads for a share of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sample_rate: Annotated[Number, Field(ge=0, le=1)] = 1.0
+    payloads: StrictBool = False
+    redact: Annotated[list[str], Field(max_length=1000)] = Field(
+        [], description="Columns whose values are taken out of the payloads that are kept"
+    )
+
+
+class Options(BaseModel):
+    """Settings of an endpoint that every model server follows as soon as they are published."""
+
+    routing: Routing = Routing()
+    rate_limit: RateLimit | None = None
+    timeout_s: Annotated[Number, Field(gt=0, le=3600)] = 30.0
+    max_queued: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="Requests that may wait in one model server; none: as many as its own setting says"
+    )
+    batching: Batching | None = None
+    logging: Logging = Logging()
+
+
+class DeploymentCreate(Options):
     """Body of a new deployment; without ``version`` the latest ready one is served."""
 
     model_config = ConfigDict(extra="forbid")
@@ -112,29 +184,89 @@ class DeploymentCreate(BaseModel):
     access: Access = ProjectAccess()
 
 
-class DeploymentUpdate(BaseModel):
-    """Body of a change: the model version of a new revision, the latest ready one unless named, or who may invoke.
+_FIXED = ("project_id", "name", "model", "environment", "tier")
 
-    With ``access`` and no ``version`` the revisions stay as they are.
+
+class DeploymentUpdate(Options):
+    """Body of a change: the model version of a new revision, the latest ready one unless named, or settings.
+
+    With settings and no ``version`` the revisions stay as they are. What is left out stays as it is.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     version: VersionNumber | None = None
+    promote: StrictBool = Field(True, description="Give the new revision all traffic as soon as it is ready")
     access: Access | None = None
+    resources: ResourceRequest | None = Field(None, description="For each replica; dedicated deployments alone")
+    scaling: Scaling | None = Field(None, description="Dedicated deployments alone")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_is_fixed(cls, body: Any) -> Any:
+        if isinstance(body, dict) and (fixed := [name for name in _FIXED if name in body]):
+            raise ValueError(f"{', '.join(fixed)} cannot change; make another deployment")
+        return body
 
     @property
     def makes_revision(self) -> bool:
         """Whether a model version is to be served anew."""
-        return self.access is None or "version" in self.model_fields_set
+        return "version" in self.model_fields_set or not self.model_fields_set - {"promote"}
+
+    @property
+    def changed_options(self) -> dict[str, Any]:
+        """The options that the body names, as they are kept."""
+        return self.model_dump(mode="json", include=self.model_fields_set & Options.model_fields.keys())
 
 
-class DeploymentScale(BaseModel):
-    """Body of a wish for a number of replicas."""
+Weight = Annotated[Whole, Field(ge=0, le=100)]
+
+
+class TrafficUpdate(BaseModel):
+    """Body of a division of the traffic: percentages by revision number, which sum to 100."""
 
     model_config = ConfigDict(extra="forbid")
 
-    replicas: Annotated[Whole, Field(ge=0, le=1000)]
+    weights: Annotated[dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")], Weight], Field(max_length=10)]
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        if sum(self.weights.values()) != 100:
+            raise ValueError(f"the weights must sum to 100, and sum to {sum(self.weights.values())}")
+        return self
+
+
+class Promotion(BaseModel):
+    """Body of a promotion: the revision that gets all traffic, the newest ready one unless named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    revision: VersionNumber | None = None
+
+
+class DeploymentScale(BaseModel):
+    """Body of a wish for a number of replicas, or for the bounds within which it follows the load."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    replicas: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
+        None, description="Neither more nor fewer; with 0 one starts when somebody asks"
+    )
+    min_replicas: Annotated[Whole, Field(ge=0, le=1000)] | None = None
+    max_replicas: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _check_wish(self) -> Self:
+        if (self.replicas is None) == (self.min_replicas is None and self.max_replicas is None):
+            raise ValueError("either replicas, or min_replicas or max_replicas or both are wanted")
+        return self
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """What of the scaling is to change."""
+        if self.replicas is not None:
+            return {"min_replicas": self.replicas, "max_replicas": max(self.replicas, 1)}
+        return self.model_dump(exclude_none=True)
 
 
 class RevisionRead(BaseModel):
@@ -148,6 +280,8 @@ class RevisionRead(BaseModel):
     format: str
     size_bytes: int
     signature: dict[str, Any]
+    status: RevisionStatus
+    reason: str | None
     app: str | None = Field(None, description="Serve app that answers for it; none: the shared pool does")
     created_at: datetime
 
@@ -162,6 +296,35 @@ class DeploymentResources(BaseModel):
     memory_bytes: int | None = None
 
 
+class Authentication(BaseModel):
+    """Who may call, and how a caller says who it is."""
+
+    policy: str
+    required: bool
+    schemes: list[str] = Field(["bearer", "X-API-Key"], description="A bearer is an access token or an API key")
+
+
+class ApiEndpoint(BaseModel):
+    """One operation that clients may call; paths are below the platform's URL."""
+
+    id: str
+    deployment_id: str
+    path: str
+    method: str
+    schema_: dict[str, Any] | None = Field(
+        alias="schema", description="JSON schemas of request and response; none while no revision could answer"
+    )
+    authentication: Authentication
+    rate_limit: RateLimit | None
+
+
+class Examples(BaseModel):
+    """Calls to copy, with a row of the model's example or of zeros."""
+
+    curl: str
+    python: str
+
+
 class DeploymentStatusRead(BaseModel):
     """How a deployment is, in short."""
 
@@ -172,10 +335,27 @@ class DeploymentStatusRead(BaseModel):
     reason: str | None
     replicas: int
     traffic: dict[str, int]
+    pending_traffic: dict[str, int] = Field(description="Traffic as soon as all revisions in it are ready")
     updated_at: datetime
 
 
-class DeploymentRead(DeploymentStatusRead):
+class RevisionState(BaseModel):
+    """How far a revision has come."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    number: int
+    status: RevisionStatus
+    reason: str | None
+
+
+class DeploymentEvent(DeploymentStatusRead):
+    """A state that a deployment came to, newest revision first."""
+
+    revisions: list[RevisionState]
+
+
+class DeploymentRead(DeploymentStatusRead, Options):
     """A deployment with its endpoint and revisions, newest revision first."""
 
     project_id: str
@@ -186,5 +366,7 @@ class DeploymentRead(DeploymentStatusRead):
     access: Access
     model_id: str
     resources: DeploymentResources
+    scaling: Scaling | None = Field(description="Of a dedicated deployment")
+    examples: Examples | None = Field(description="None while no revision could answer")
     revisions: list[RevisionRead]
     created_at: datetime

@@ -1,40 +1,44 @@
 """The rules of deployments: names, revisions, and who may serve what where."""
 
 from collections.abc import Sequence
-from typing import NoReturn
 
 from sqlmodel import Session, col, select
 
 from ..auth.permissions import Permission
 from ..auth.schemas import Principal
-from ..kernel.clock import utc_now
 from ..kernel.db import unless_refused
-from ..kernel.events import record
 from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Glance, Page, PageQuery, glance, paginate
 from ..kernel.settings import QuotaSettings
 from ..projects import quotas
 from ..projects.quotas import Quota
 from ..projects.service import authorize, authorize_owned, visible
-from ..registry import lineage, pins
+from ..registry import pins
 from ..registry import service as models
-from ..registry import versions as model_versions
-from ..registry.schemas import LineageKind
+from . import rollouts
 from .access import add_key, names_key, set_access
 from .compile import endpoint_key, endpoint_url
-from .errors import DeploymentExists, DeploymentNotFound, ScalingNotApplicable
-from .events import DeploymentChanged
+from .endpoints import describe_endpoints, make_examples
+from .errors import DeploymentExists, DeploymentNotFound
 from .models import Deployment, Revision
+from .rollouts import add_revision, locked, note_change, pin_owner, record_change, revisions_of
 from .schemas import (
+    ApiEndpoint,
     DeploymentCreate,
+    DeploymentEvent,
     DeploymentRead,
     DeploymentResources,
-    DeploymentStatus,
+    DeploymentScale,
     DeploymentUpdate,
     Environment,
+    Options,
+    Promotion,
     RevisionRead,
+    RevisionState,
+    Tier,
+    TrafficUpdate,
 )
-from .tiers import app_of, choose_artifact, is_shared, set_tier
+from .tiers import is_shared, set_bounds, set_scale, set_tier
 
 
 def deploy_model(
@@ -63,6 +67,7 @@ def deploy_model(
         endpoint_key=endpoint_key(project.name, data.name, data.environment),
         model_id=model.id,
         traffic={},
+        options=data.model_dump(mode="json", include=set(Options.model_fields)),
         created_by=principal.id,
     )
     set_tier(deployment, data)
@@ -71,7 +76,7 @@ def deploy_model(
         session.add(deployment)
     amounts = {Quota.DEPLOYMENTS: 1}
     quotas.reserve(session, defaults=defaults, project_id=project.id, owner=deployment.id, amounts=amounts)
-    _add_revision(session, deployment, version=data.version)
+    add_revision(session, deployment, version=data.version)
     return deployment
 
 
@@ -94,6 +99,12 @@ def list_deployments(
     return paginate(session, Deployment, query, *filters)
 
 
+def endpoint_names(session: Session, project_id: str) -> dict[str, str]:
+    """Return the name of each endpoint of a project, by the id of its deployment."""
+    asked = select(Deployment.id, Deployment.endpoint_key).where(Deployment.project_id == project_id)
+    return {id_: name for id_, name in session.exec(asked.order_by(col(Deployment.id)))}
+
+
 def glance_at_deployments(session: Session, project_id: str) -> Glance:
     """Return how many deployments a project has, and the newest."""
     return glance(session, Deployment, col(Deployment.project_id) == project_id)
@@ -102,7 +113,7 @@ def glance_at_deployments(session: Session, project_id: str) -> Glance:
 def update_deployment(
     session: Session, *, principal: Principal, deployment_id: str, data: DeploymentUpdate
 ) -> Deployment:
-    """Make a revision of another model version and give it all traffic, or say who may invoke.
+    """Make a revision of another model version and give it all traffic when it is warm, or change settings.
 
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
@@ -110,14 +121,18 @@ def update_deployment(
         VersionNotServable: If the version is not ready or has no form that the tier can run.
         PermissionDenied: If it is to be open beyond the project and the principal may not do that.
         KeysNotUsable: If it is to be open to keys that could never invoke it.
+        ScalingNotApplicable: If resources or scaling are asked for and it is serverless.
     """
     deployment = _writable(session, principal, deployment_id)
     if data.access is not None:
         set_access(session, principal=principal, deployment=deployment, access=data.access)
+    deployment.options = deployment.options | data.changed_options
+    if data.resources is not None or data.scaling is not None:
+        set_scale(deployment, resources=data.resources, scaling=data.scaling)
     if data.makes_revision:
-        _add_revision(session, deployment, version=data.version)
+        add_revision(session, deployment, version=data.version, takes_over=data.promote)
     else:
-        _note_change(session, deployment)
+        note_change(session, deployment)
     return deployment
 
 
@@ -126,18 +141,82 @@ def admit_successor(session: Session, *, project_id: str, key_id: str, successor
     theirs = select(Deployment).where(Deployment.project_id == project_id, names_key(key_id), ~names_key(successor_id))
     for deployment in session.exec(theirs.order_by(Deployment.id).with_for_update()):
         add_key(deployment, successor_id)
-        _note_change(session, deployment)
+        note_change(session, deployment)
 
 
-def scale_deployment(session: Session, *, principal: Principal, deployment_id: str) -> NoReturn:
-    """Refuse to set a number of replicas: deployments share the pool.
+def set_traffic(session: Session, *, principal: Principal, deployment_id: str, data: TrafficUpdate) -> Deployment:
+    """Divide the traffic among ready revisions.
 
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
-        ScalingNotApplicable: Always otherwise.
+        RevisionNotReady: If a revision is not there or not ready.
     """
-    _writable(session, principal, deployment_id)
-    raise ScalingNotApplicable
+    deployment = _writable(session, principal, deployment_id)
+    rollouts.route(session, deployment, data.weights)
+    return deployment
+
+
+def promote_revision(session: Session, *, principal: Principal, deployment_id: str, data: Promotion) -> Deployment:
+    """Give one ready revision all traffic.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+        RevisionNotReady: If the revision is not there or not ready.
+    """
+    deployment = _writable(session, principal, deployment_id)
+    rollouts.promote(session, deployment, number=data.revision)
+    return deployment
+
+
+def roll_back_deployment(session: Session, *, principal: Principal, deployment_id: str) -> Deployment:
+    """Give all traffic back to the last ready revision that had it.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+        NothingToRollBackTo: If there is none.
+    """
+    deployment = _writable(session, principal, deployment_id)
+    rollouts.roll_back(session, deployment)
+    return deployment
+
+
+def stop_deployment(session: Session, *, principal: Principal, deployment_id: str) -> Deployment:
+    """Let the endpoint answer nobody until it is started.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+    """
+    deployment = _writable(session, principal, deployment_id)
+    rollouts.stop(session, deployment)
+    return deployment
+
+
+def start_deployment(session: Session, *, principal: Principal, deployment_id: str) -> Deployment:
+    """Let a stopped endpoint answer again as before.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+        NothingToStart: If no revision is to have traffic.
+    """
+    deployment = _writable(session, principal, deployment_id)
+    rollouts.start(session, deployment)
+    return deployment
+
+
+def scale_deployment(
+    session: Session, *, principal: Principal, deployment_id: str, data: DeploymentScale
+) -> Deployment:
+    """Set the replicas of a dedicated deployment, or the bounds within which they follow the load.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+        ScalingNotApplicable: If it is serverless.
+        BoundsCrossed: If it would have more replicas at least than at most.
+    """
+    deployment = _writable(session, principal, deployment_id)
+    set_bounds(deployment, data.bounds)
+    note_change(session, deployment)
+    return deployment
 
 
 def delete_deployment(session: Session, *, principal: Principal, deployment_id: str) -> None:
@@ -147,17 +226,17 @@ def delete_deployment(session: Session, *, principal: Principal, deployment_id: 
         DeploymentNotFound: If it does not exist, or not for this principal.
     """
     deployment = _writable(session, principal, deployment_id)
-    for revision in _revisions(session, [deployment.id]):
-        pins.unpin(session, version_id=revision.model_version_id, owner=_pin_owner(deployment))
+    for revision in revisions_of(session, [deployment.id]):
+        pins.unpin(session, version_id=revision.model_version_id, owner=pin_owner(deployment))
     quotas.release(session, deployment.id)
     session.delete(deployment)
-    _record_change(session, deployment)
+    record_change(session, deployment)
 
 
 def describe_deployments(session: Session, deployments: Sequence[Deployment], *, base_url: str) -> list[DeploymentRead]:
     """Show deployments with their endpoints and revisions."""
     revisions: dict[str, list[Revision]] = {deployment.id: [] for deployment in deployments}
-    for revision in _revisions(session, list(revisions)):
+    for revision in revisions_of(session, list(revisions)):
         revisions[revision.deployment_id].append(revision)
     return [_describe(deployment, revisions[deployment.id], base_url) for deployment in deployments]
 
@@ -167,17 +246,43 @@ def describe_deployment(session: Session, deployment: Deployment, *, base_url: s
     return describe_deployments(session, [deployment], base_url=base_url)[0]
 
 
+def get_state(session: Session, *, principal: Principal, deployment_id: str) -> DeploymentEvent:
+    """Return how far a deployment and its revisions have come.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+    """
+    deployment = get_deployment(session, principal=principal, deployment_id=deployment_id)
+    rows = revisions_of(session, [deployment.id])
+    revisions = [RevisionState.model_validate(row) for row in rows]
+    return DeploymentEvent.model_validate({**deployment.model_dump(), "revisions": revisions})
+
+
+def list_endpoints(session: Session, *, principal: Principal, deployment_id: str) -> list[ApiEndpoint]:
+    """Return what clients may call of a deployment.
+
+    Raises:
+        DeploymentNotFound: If it does not exist, or not for this principal.
+    """
+    deployment = get_deployment(session, principal=principal, deployment_id=deployment_id)
+    return describe_endpoints(deployment, revisions_of(session, [deployment.id]))
+
+
 def uris_in_use(session: Session, uris: list[str]) -> set[str]:
     """Return which of these places hold what a revision serves."""
     return set(session.exec(select(Revision.uri).where(col(Revision.uri).in_(uris))))
 
 
 def _describe(deployment: Deployment, revisions: list[Revision], base_url: str) -> DeploymentRead:
+    wanted = deployment.traffic or deployment.pending_traffic
     return DeploymentRead.model_validate(
         {
             **deployment.model_dump(),
             "endpoint": endpoint_url(base_url, deployment.endpoint_key),
-            "resources": _resources(deployment, [row for row in revisions if str(row.number) in deployment.traffic]),
+            "scaling": deployment.scaling if deployment.tier == Tier.DEDICATED else None,
+            **deployment.options,
+            "examples": make_examples(deployment, revisions, base_url=base_url),
+            "resources": _resources(deployment, [row for row in revisions if str(row.number) in wanted]),
             "revisions": [RevisionRead.model_validate(revision) for revision in revisions],
         }
     )
@@ -197,9 +302,7 @@ def _authorized(session: Session, principal: Principal, deployment_id: str, perm
 def _writable(session: Session, principal: Principal, deployment_id: str) -> Deployment:
     deployment = _authorized(session, principal, deployment_id, Permission.DEPLOYMENT_WRITE)
     _check_environment(session, principal, deployment.project_id, deployment.environment)
-    # Changes of one deployment happen one after the other.
-    locked = select(Deployment).where(Deployment.id == deployment_id).with_for_update()
-    held = session.exec(locked.execution_options(populate_existing=True)).one_or_none()
+    held = locked(session, deployment_id)
     if held is None:
         raise DeploymentNotFound(deployment_id)
     return held
@@ -208,65 +311,3 @@ def _writable(session: Session, principal: Principal, deployment_id: str) -> Dep
 def _check_environment(session: Session, principal: Principal, project_id: str, environment: str) -> None:
     if environment == Environment.PRODUCTION:
         authorize(session, principal, project_id, Permission.DEPLOYMENT_PRODUCTION)
-
-
-def _add_revision(session: Session, deployment: Deployment, *, version: int | None) -> None:
-    model_version = model_versions.get_version(session, deployment.model_id, version)
-    artifact = choose_artifact(session, deployment, model_version.id)
-    pins.pin(session, version_id=model_version.id, owner=_pin_owner(deployment))
-    newest = _revisions(session, [deployment.id])[:1]
-    number = newest[0].number + 1 if newest else 1
-    revision = Revision(
-        id=new_id("rev"),
-        project_id=deployment.project_id,
-        deployment_id=deployment.id,
-        number=number,
-        model_version_id=model_version.id,
-        model_version=model_version.version,
-        format=artifact.format,
-        uri=artifact.uri,
-        sha256=artifact.sha256,
-        size_bytes=artifact.size_bytes,
-        signature=artifact.signature,
-        app=app_of(deployment, number),
-    )
-    session.add(revision)
-    _give_all_traffic(session, deployment, revision)
-    lineage.link(
-        session,
-        project_id=deployment.project_id,
-        source=(LineageKind.MODEL_VERSION, model_version.id),
-        target=(LineageKind.DEPLOYMENT, deployment.id),
-    )
-
-
-def _give_all_traffic(session: Session, deployment: Deployment, revision: Revision) -> None:
-    deployment.traffic = {str(revision.number): 100}
-    _note_change(session, deployment)
-
-
-def _note_change(session: Session, deployment: Deployment) -> None:
-    """Let the deployment be ready again when every model server follows what was changed."""
-    deployment.status, deployment.reason = DeploymentStatus.DEPLOYING, None
-    deployment.published_version = None
-    deployment.updated_at = utc_now()
-    session.add(deployment)
-    session.flush()
-    _record_change(session, deployment)
-
-
-def _record_change(session: Session, deployment: Deployment) -> None:
-    changed = DeploymentChanged(
-        deployment_id=deployment.id, project_id=deployment.project_id, endpoint_key=deployment.endpoint_key
-    )
-    record(session, changed)
-
-
-def _revisions(session: Session, deployment_ids: Sequence[str]) -> list[Revision]:
-    """Return the revisions of the deployments, newest first."""
-    theirs = select(Revision).where(col(Revision.deployment_id).in_(deployment_ids))
-    return list(session.exec(theirs.order_by(col(Revision.number).desc())))
-
-
-def _pin_owner(deployment: Deployment) -> str:
-    return f"deployment {deployment.endpoint_key}"

@@ -1,6 +1,6 @@
 """Which tier runs which format, and what a deployment with apps of its own asks for."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import ColumnElement, Text, cast, exists
 from sqlmodel import Session, col, select
@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 from ..registry import versions as model_versions
 from ..registry.schemas import Servable
 from ..serving.formats import POOL_FORMATS, PROGRAM_FORMATS
-from .errors import ScalingNotApplicable
+from .errors import BoundsCrossed, ScalingNotApplicable
 from .models import Deployment, Revision
 from .schemas import DeploymentCreate, ResourceRequest, Scaling, Tier
 
@@ -34,6 +34,37 @@ def set_tier(deployment: Deployment, data: DeploymentCreate) -> None:
     deployment.tier = Tier.DEDICATED if asks else data.tier
     deployment.requested = (data.resources or ResourceRequest()).model_dump()
     deployment.scaling = (data.scaling or Scaling()).model_dump()
+
+
+def set_scale(
+    deployment: Deployment, *, resources: ResourceRequest | None = None, scaling: Scaling | None = None
+) -> None:
+    """Change what the apps of a dedicated deployment get.
+
+    Raises:
+        ScalingNotApplicable: If it is serverless.
+    """
+    if deployment.tier != Tier.DEDICATED:
+        raise ScalingNotApplicable
+    if resources is not None:
+        deployment.requested = resources.model_dump()
+    if scaling is not None:
+        deployment.scaling = scaling.model_dump()
+
+
+def set_bounds(deployment: Deployment, bounds: Mapping[str, int]) -> None:
+    """Change how few and how many replicas a dedicated deployment may have.
+
+    Raises:
+        ScalingNotApplicable: If it is serverless.
+        BoundsCrossed: If it would have more replicas at least than at most.
+    """
+    if deployment.tier != Tier.DEDICATED:
+        raise ScalingNotApplicable
+    scaling = {**deployment.scaling, **bounds}
+    if scaling["min_replicas"] > scaling["max_replicas"]:
+        raise BoundsCrossed(scaling["min_replicas"], scaling["max_replicas"])
+    deployment.scaling = scaling
 
 
 def choose_artifact(session: Session, deployment: Deployment, version_id: str) -> Servable:

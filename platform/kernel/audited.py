@@ -29,6 +29,7 @@ QUIET = {
     "dataset": ("updated_at", "last_version"),
     "registered_model": ("updated_at", "last_version"),
     "deployment": ("updated_at", "replicas", "published_version"),
+    "revision": ("app_status", "app_message", "app_replicas"),
     "training_job": ("progress", "metrics", "message", "cluster_id", "attempt", "log_start", "submitted_at"),
 }
 

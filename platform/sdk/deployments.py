@@ -1,5 +1,6 @@
 """Deployments."""
 
+import builtins
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -7,10 +8,11 @@ from typing import Any
 from uuid import uuid4
 
 from .documents import Document
-from .errors import WaitTimeout
+from .errors import DeploymentFailed, WaitTimeout
 from .transport import Transport
 
 _PATH = "/api/v1/deployments"
+_ENDS = ("degraded", "failed", "stopped")
 
 
 class Deployment(Document):
@@ -27,6 +29,9 @@ class Deployment(Document):
     replicas: int
     revisions: list[dict[str, Any]]
     traffic: dict[str, Any]
+    pending_traffic: dict[str, Any] = {}
+    reason: str | None = None
+    examples: dict[str, str] | None = None
     created_at: datetime
 
 
@@ -48,6 +53,7 @@ class Deployments:
         resources: Mapping[str, Any] | None = None,
         scaling: Mapping[str, Any] | None = None,
         access: str | Mapping[str, Any] = "project",
+        options: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Deployment:
         """Deploy a model version.
@@ -63,6 +69,7 @@ class Deployments:
             scaling: ``min_replicas``, ``max_replicas``, ``target_ongoing_requests`` and ``scale_to_zero_after_s``.
             access: Who may invoke: ``project``, ``authenticated``, ``public`` or ``keys``, or a document such as
                 ``{"policy": "keys", "keys": ["key_…"]}``.
+            options: ``routing``, ``rate_limit``, ``timeout_s``, ``max_queued``, ``batching`` and ``logging``.
             idempotency_key: Made anew unless given; one key makes one deployment.
         """
         body = {
@@ -75,6 +82,7 @@ class Deployments:
             "resources": resources,
             "scaling": scaling,
             "access": _policy(access),
+            **(options or {}),
         }
         once = idempotency_key or str(uuid4())
         return Deployment.model_validate(self._transport.document("POST", _PATH, json=body, once=once))
@@ -89,10 +97,53 @@ class Deployments:
         return (Deployment.model_validate(item) for item in items)
 
     def update(self, deployment_id: str, **fields: Any) -> Deployment:
-        """Change a deployment: its ``version``, or its ``access`` as in ``deploy``, which leaves the version."""
+        """Change a deployment: its ``version``, or settings as in ``deploy``, which leave the version.
+
+        A new version gets all traffic as soon as every model server has it warm, unless ``promote`` is False.
+        """
         if "access" in fields:
             fields["access"] = _policy(fields["access"])
         return Deployment.model_validate(self._transport.document("PATCH", f"{_PATH}/{deployment_id}", json=fields))
+
+    def set_traffic(self, deployment_id: str, weights: Mapping[int, int]) -> Deployment:
+        """Divide the traffic among ready revisions: percentages by number."""
+        body = {"weights": {str(number): weight for number, weight in weights.items()}}
+        return self._changed("PUT", deployment_id, "traffic", body)
+
+    def promote(self, deployment_id: str, revision: int | None = None) -> Deployment:
+        """Give all traffic to one ready revision, the newest unless named; every model server follows by then."""
+        return self._changed("POST", deployment_id, "promote", {"revision": revision})
+
+    def rollback(self, deployment_id: str) -> Deployment:
+        """Give all traffic back to the last ready revision that had it; ends a rollout that is under way."""
+        return self._changed("POST", deployment_id, "rollback")
+
+    def scale(self, deployment_id: str, replicas: int | None = None, **bounds: int) -> Deployment:
+        """Set the replicas of a dedicated deployment, or its ``min_replicas`` and ``max_replicas``."""
+        return self._changed("POST", deployment_id, "scale", {"replicas": replicas, **bounds})
+
+    def stop(self, deployment_id: str) -> Deployment:
+        """Let the endpoint answer nobody until it is started."""
+        return self._changed("POST", deployment_id, "stop")
+
+    def start(self, deployment_id: str) -> Deployment:
+        """Let a stopped endpoint answer again as before."""
+        return self._changed("POST", deployment_id, "start")
+
+    def endpoints(self, deployment_id: str) -> builtins.list[dict[str, Any]]:
+        """Return the operations that clients may call, with their schemas."""
+        listed: builtins.list[dict[str, Any]] = self._transport.document("GET", f"{_PATH}/{deployment_id}/endpoints")
+        return listed
+
+    def events(self, deployment_id: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """Walk through the states of a deployment until its change has ended, or with ``follow`` for as long as asked.
+
+        Raises:
+            NotFound: If there is no such deployment.
+        """
+        self.get(deployment_id)
+        states = self._transport.events(f"{_PATH}/{deployment_id}/events", {"follow": follow})
+        return (state for name, state in states if name == "state")
 
     def delete(self, deployment_id: str) -> None:
         """Take a deployment down."""
@@ -107,6 +158,7 @@ class Deployments:
         """Wait until every model server holds the deployment's newest state.
 
         Raises:
+            DeploymentFailed: If it is degraded, failed or stopped; the message holds the reason.
             WaitTimeout: If that does not happen in time.
         """
         deadline = time.monotonic() + timeout_s
@@ -114,9 +166,15 @@ class Deployments:
             deployment = self.get(deployment_id)
             if deployment.status == "ready":
                 return deployment
+            if deployment.status in _ENDS:
+                raise DeploymentFailed(f"The deployment {deployment.name} is {deployment.status}: {deployment.reason}")
             if time.monotonic() >= deadline:
                 raise WaitTimeout(f"The deployment {deployment_id} is {deployment.status} after {timeout_s:.0f} s.")
             time.sleep(poll_s)
+
+    def _changed(self, method: str, deployment_id: str, what: str, body: Mapping[str, Any] | None = None) -> Deployment:
+        path = f"{_PATH}/{deployment_id}/{what}"
+        return Deployment.model_validate(self._transport.document(method, path, json=body))
 
 
 def _policy(access: str | Mapping[str, Any]) -> dict[str, Any]:

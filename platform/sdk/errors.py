@@ -90,6 +90,10 @@ class InternalError(RaymillError):
     """Raised when the platform itself is at fault."""
 
 
+class DeploymentFailed(RaymillError):
+    """Raised when the change of a deployment that is waited for has failed; what answered before still does."""
+
+
 class WaitTimeout(RaymillError):
     """Raised when a job or deployment did not get where it should within the time given."""
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import httpx
+from httpx_sse import EventSource
 
 from .errors import AuthenticationFailed, ConnectionLost, ExternalServiceError, RateLimited, RaymillError, error_from
 
@@ -146,6 +147,16 @@ class Transport:
             if page.get("next_cursor") is None:
                 return
             query["cursor"] = page["next_cursor"]
+
+    def events(self, path: str, params: Query | None = None) -> Iterator[tuple[str, Any]]:
+        """Walk through the names and contents of server-sent events, until the platform ends the stream."""
+        call = Call("GET", path, params=params or {})
+        with _translated(), self._client.stream(**self._parts(call)) as response:
+            if response.is_error:
+                response.read()
+            _checked(response)
+            for event in EventSource(response).iter_sse():
+                yield event.event, event.json()
 
     def download(self, path: str, target: Path) -> None:
         """Stream an answer's body into a file, whole or not at all."""

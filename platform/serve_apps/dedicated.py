@@ -6,12 +6,12 @@ the node's cache, or from the model servers, who give it to whoever names its ap
 
 import asyncio
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -49,10 +49,12 @@ class Dedicated:
         _forget_environment()
         told = DedicatedArgs(**args)
         signature = Signature.model_validate(told.signature)
-        path = _cached(told) or await _fetched(told)
         self._dtypes = {spec.name: DTYPES[spec.datatype] for spec in signature.outputs}
         self._executor = ThreadPoolExecutor(max(1, ceil(told.threads)), thread_name_prefix="run")
-        self._model: Model = await self._in_thread(lambda: program_loader_of(told.format)(path, signature))
+        # What is loaded lies in memory; the file is not needed any more.
+        with TemporaryDirectory(prefix="raymill-model-") as folder:
+            path = _cached(told) or await _fetched(told, Path(folder) / "artifact")
+            self._model: Model = await self._in_thread(lambda: program_loader_of(told.format)(path, signature))
         self._pace = Pace()
 
     def reconfigure(self, config: dict[str, Any]) -> None:
@@ -105,9 +107,8 @@ def _cached(told: DedicatedArgs) -> Path | None:
         return None
 
 
-async def _fetched(told: DedicatedArgs) -> Path:
+async def _fetched(told: DedicatedArgs, path: Path) -> Path:
     """Ask the model servers for the artifact."""
-    path = Path(tempfile.mkdtemp(prefix="raymill-model-")) / "artifact"
     handle: Any = serve.get_deployment_handle(_INFERENCE, _INFERENCE)
     pieces = handle.options(method_name="artifact", stream=True).remote(told.app, told.sha256)
     with path.open("wb") as file:

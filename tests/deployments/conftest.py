@@ -18,9 +18,11 @@ from raymill.kernel.errors import RaymillError
 from raymill.kernel.resources import Resources
 from raymill.serving.channel import Channel
 from raymill.serving.copies import DiskCopies
-from raymill.serving.directory import Directory
+from raymill.serving.directory import Directory, Endpoint, Route
 from raymill.serving.edge import Edge
+from raymill.serving.errors import ModelBroken
 from raymill.serving.follower import Follower
+from raymill.serving.warmup import Warmer
 from timing import until
 
 NAME = "alice-project.digits"
@@ -38,6 +40,8 @@ class ModelServer:
 
     directory: Directory
     stop: Callable[[], None]
+    #: Why revisions do not become warm, by number.
+    broken: dict[int, str]
 
 
 @contextmanager
@@ -59,12 +63,24 @@ def model_server(resources: Resources, server_id: str) -> Iterator[ModelServer]:
         resources.signer.verifier,
         heartbeat_s=0.1,
     )
+    broken: dict[int, str] = {}
+
+    async def warm(endpoint: Endpoint, route: Route) -> None:
+        if reason := broken.get(route.revision.number):
+            raise ModelBroken(reason)
+
+    reports = Channel(connect_async(resources.settings.redis), server_id)
+    warmer = Warmer(directory, reports, warm, period_s=0.1, timeout_s=2.0)
     run(follower.start)
+    warming = asyncio.run_coroutine_threadsafe(warmer.run(), loop)
     until(lambda: resources.cache.zscore("raymill:servers", server_id))
     try:
-        yield ModelServer(directory, lambda: run(follower.stop))
+        yield ModelServer(directory, lambda: run(follower.stop), broken)
     finally:
         run(follower.stop)
+        loop.call_soon_threadsafe(warmer.close)
+        warming.result(10)
+        run(reports.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -145,5 +145,5 @@ def test_only_owners_open_an_endpoint_beyond_the_project(alice: Tenant, bob: Ten
 def test_access_and_version_change_together(alice: Tenant, deployment: str, door: Door) -> None:
     body = {"access": {"policy": "public"}, "version": 1}
     changed = alice.patch(f"/deployments/{deployment}", json=body).json()
-    assert (changed["access"], changed["traffic"]) == ({"policy": "public"}, {"2": 100})
+    assert (changed["access"], changed["pending_traffic"]) == ({"policy": "public"}, {"2": 100})
     assert door.by(None) == 200

@@ -10,7 +10,7 @@ from raymill.cli.deployments import deploy
 from raymill.kernel.settings import Settings
 from raymill.sdk.credentials import save
 
-from .conftest import Door, make_key, token
+from .conftest import Door, ModelServer, make_key, token
 
 pytestmark = pytest.mark.integration
 
@@ -37,6 +37,34 @@ def test_access_is_set_kept_and_shown(
     assert (door.by(None), "public" in raymill("deployments", "list").output) == (200, True)
     raymill(*deploy_digits, "--access", "keys", "--key", key_id)
     assert [door.by(None), door.by(token(alice)), door.by(key)] == [401, 403, 200]
+
+
+def test_traffic_moves_by_the_command_line(
+    platform_url: str, settings: Settings, alice: Tenant, digits: int, server: ModelServer
+) -> None:
+    save(settings.home, platform_url, token(alice), "")
+
+    def raymill(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(app, [*words, "--project", "alice-project"], env={"RAYMILL_HOME": str(settings.home)})
+        assert done.exit_code == code, done.output
+        return done.output
+
+    raymill("deploy", "digits", "--timeout", "2.5", "--max-queued", "9", "--rate-limit", "50")
+    document = server.directory.endpoints["alice-project.digits"].document
+    assert (document.timeout_s, document.max_queued) == (2.5, 9)
+    raymill("deploy", "digits")
+    assert "revision 1: 30 %, revision 2: 70 %" in raymill("deployments", "traffic", "digits", "1=30", "2=70")
+    assert "revision 2: 100 %" in raymill("deployments", "promote", "digits")
+    assert "revision 1: 100 %" in raymill("deployments", "rollback", "digits")
+    assert "stopped; no traffic" in raymill("deployments", "stop", "digits")
+    assert "stopped; no traffic" in raymill("deployments", "events", "digits")
+    assert "ready; revision 1: 100 %" in raymill("deployments", "start", "digits")
+    shown = raymill("deployments", "show", "digits")
+    assert "revision 2: version 1, ready" in shown
+    assert "curl -X POST" in shown
+    raymill("deployments", "traffic", "digits", "1:100", code=2)
+    raymill("deployments", "delete", "digits")
+    assert alice.get("/deployments").json()["items"] == []
 
 
 def test_a_key_goes_with_keys_alone() -> None:

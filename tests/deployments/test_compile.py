@@ -1,6 +1,7 @@
 """From rows to documents, without any server."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import pairwise
 
 import pytest
@@ -53,6 +54,7 @@ def revision(number: int) -> Revision:
         sha256=f"{number:064x}",
         size_bytes=10,
         signature=SIGNATURE,
+        status="ready",
     )
 
 
@@ -95,7 +97,11 @@ def test_each_environment_has_its_own_endpoint(environment: str, key: str) -> No
 
 def key(secret: str, *, maker: str = "usr_1", permissions: frozenset[Permission] | None = None) -> KeyGrant:
     return KeyGrant(
-        id=f"key_{secret}", secret_sha256=secret, created_by=maker, permissions=permissions, expires_at=None
+        id=f"key_{secret}",
+        secret_sha256=sha256(secret.encode()).hexdigest(),
+        created_by=maker,
+        permissions=permissions,
+        expires_at=None,
     )
 
 
@@ -112,11 +118,11 @@ def test_grants_hold_what_the_data_plane_asks_for() -> None:
     ]
     grants = compile_grants("prj_1", members=members, keys=keys)
     assert grants.members == {"usr_1": INVOKE, "usr_2": frozenset()}
-    assert {secret: grant.permissions for secret, grant in grants.keys.items()} == {
-        "all": INVOKE,
-        "narrow": frozenset(),
-        "beyond": frozenset(),
-        "left": frozenset(),
+    assert {grant.id: grant.permissions for grant in grants.keys.values()} == {
+        "key_all": INVOKE,
+        "key_narrow": frozenset(),
+        "key_beyond": frozenset(),
+        "key_left": frozenset(),
     }
 
 

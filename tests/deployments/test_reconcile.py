@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from factories import Tenant
 from raymill.compute.cluster import ClusterUnreachable
 from raymill.deployments.reconcile import DedicatedApps, Make, Remove, plan
+from raymill.deployments.rollouts import settle
 from raymill.deployments.runtime import AppState, WantedApp
 from raymill.kernel.resources import Resources
 from timing import Clock
@@ -181,6 +182,12 @@ def test_a_deleted_deployment_takes_its_app_along(alice: Tenant, loop: Dedicated
     assert cluster.removed == [f"ep-{made['id']}-r1"]
 
 
+def warmed(resources: Resources, deployment: dict[str, Any], number: int) -> None:
+    """Let every model server have warmed a revision."""
+    with resources.session() as session:
+        assert settle(session, deployment["id"], {number: ""})
+
+
 @pytest.mark.integration
 def test_the_app_before_stays_a_while_after_its_traffic(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
@@ -188,34 +195,81 @@ def test_the_app_before_stays_a_while_after_its_traffic(
     import_program(alice, "net")
     made = deploy(alice, "net")
     loop.step()
+    warmed(resources, made, 1)
     import_program(alice, "net", {**SIGNATURE, "labels": ["price"]})
     assert alice.patch(f"/deployments/{made['id']}", json={"version": 2}).status_code == 200
     loop.step()
     assert len(cluster.apps) == 2
+    warmed(resources, made, 2)
+    loop.step()
+    assert cluster.removed == []
     clock.now += resources.settings.controller.keep_apps_s + 1
     loop.step()
     assert cluster.removed == [f"ep-{made['id']}-r1"]
 
 
 @pytest.mark.integration
-def test_a_failing_app_says_why_and_is_tried_again_ever_later(
-    alice: Tenant, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
+def test_a_stopped_deployment_has_no_app_until_it_starts(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
 ) -> None:
     import_program(alice, "net")
     made = deploy(alice, "net")
     loop.step()
-    name = cluster.made[0].name
+    warmed(resources, made, 1)
+    assert alice.post(f"/deployments/{made['id']}/stop").is_success
+    loop.step()
+    assert cluster.apps == {}
+    assert alice.post(f"/deployments/{made['id']}/start").is_success
+    loop.step()
+    assert len(cluster.apps) == 1
+
+
+def fail(cluster: SteeredApps, number: int = 0) -> None:
+    app = cluster.made[number]
+    broken = "It failed. Error:\nraymill.serving.errors.ModelBroken: no zip\nsee the log\n"
+    cluster.apps[app.name] = state("DEPLOY_FAILED", made_from=app.fingerprint, message=broken, replicas=0)
+
+
+@pytest.mark.integration
+def test_a_revision_whose_app_fails_never_gets_traffic(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    fail(cluster)
+    loop.step()
+    found = read(alice, made)
+    assert (found["status"], found["traffic"], found["revisions"][0]["status"]) == ("failed", {}, "failed")
+    assert "The app of revision 1 fails: no zip" in found["reason"]
+    loop.step()
+    assert cluster.removed == [cluster.made[0].name]
+
+
+@pytest.mark.integration
+def test_an_app_with_traffic_that_fails_is_tried_again_ever_later_and_its_deployment_recovers(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    warmed(resources, made, 1)
     tries = []
     for second in range(100):
         clock.now = float(second)
-        broken, mark = "Traceback\nModelBroken: no zip\n", cluster.made[0].fingerprint
-        cluster.apps[name] = state("DEPLOY_FAILED", made_from=mark, message=broken, replicas=0)
+        fail(cluster)
         before = len(cluster.made)
         loop.step()
         tries += [second] * (len(cluster.made) - before)
     assert tries == [10, 30, 70]
+    fail(cluster)
+    loop.step()
     found = read(alice, made)
-    assert (found["status"], found["reason"]) == ("deploying", "The app of revision 1 fails: ModelBroken: no zip")
+    assert (found["status"], found["traffic"]) == ("degraded", {"1": 100})
+    assert found["reason"] == "The app of revision 1 fails: no zip"
+    cluster.apps[cluster.made[0].name] = state(made_from=cluster.made[0].fingerprint)
+    loop.step()
+    assert (read(alice, made)["status"], read(alice, made)["reason"]) == ("ready", None)
 
 
 @pytest.mark.integration

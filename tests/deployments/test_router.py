@@ -28,9 +28,9 @@ def deploy(tenant: Tenant, **changes: Any) -> dict[str, Any]:
 
 def test_deployment_is_ready_when_its_answer_arrives(alice: Tenant, digits: int, server: ModelServer) -> None:
     made = deploy(alice)
-    assert made["status"] == "deploying"
+    assert made["status"] == "pending"
     assert made["endpoint"] == "http://127.0.0.1:8000/v2/models/alice-project.digits"
-    assert made["traffic"] == {"1": 100}
+    assert (made["traffic"], made["pending_traffic"]) == ({}, {"1": 100})
     assert (made["revisions"][0]["model_version"], made["tier"]) == (digits, "serverless")
     held = server.directory.endpoints["alice-project.digits"].document
     assert (held.endpoint_id, held.traffic) == (made["id"], {1: 100})
@@ -50,7 +50,7 @@ def test_update_makes_a_revision_with_all_traffic(
     made = deploy(alice)
     second = add_version(resources, alice, tmp_path, content=b"version 2")
     changed = alice.patch(f"/deployments/{made['id']}", json={"version": second}).json()
-    assert changed["traffic"] == {"2": 100}
+    assert (changed["traffic"], changed["pending_traffic"]) == ({"1": 100}, {"2": 100})
     assert [revision["number"] for revision in changed["revisions"]] == [2, 1]
     held = server.directory.endpoints["alice-project.digits"].document
     assert (held.traffic, [revision.number for revision in held.revisions]) == ({2: 100}, [1, 2])
@@ -154,14 +154,21 @@ def test_lineage_leads_from_the_version_to_the_deployment(alice: Tenant, digits:
         ("GET", ""),
         ("GET", "/status"),
         ("GET", "/metrics"),
+        ("GET", "/endpoints"),
         ("PATCH", ""),
         ("POST", "/scale"),
+        ("PUT", "/traffic"),
+        ("POST", "/promote"),
+        ("POST", "/rollback"),
+        ("POST", "/stop"),
+        ("POST", "/start"),
         ("DELETE", ""),
     ],
 )
 def test_strangers_find_nothing(alice: Tenant, bob: Tenant, digits: int, method: str, path: str) -> None:
     made = deploy(alice)
-    json = {"PATCH": {}, "POST": {"replicas": 1}}.get(method)
+    bodies = {"/scale": {"replicas": 1}, "/traffic": {"weights": {"1": 100}}}
+    json = bodies.get(path, {}) if method in ("PATCH", "PUT", "POST") else None
     answer = bob.request(method, f"/deployments/{made['id']}{path}", json=json)
     assert (answer.status_code, answer.json()["message"]) == (404, f"There is no deployment {made['id']}.")
     assert bob.get("/deployments").json()["items"] == []

@@ -22,7 +22,7 @@ SCALING = {"min_replicas": 0, "max_replicas": 1, "scale_to_zero_after_s": 4}
 RESOURCES = {"cpus": 0.5}
 
 # Deletes an application behind the platform's back, as an operator with Ray's own tools would.
-DELETE = "import ray, sys; from ray import serve; ray.init(sys.argv[1], log_to_driver=False); serve.delete(sys.argv[2])"
+DELETE = "import ray, sys; from ray import serve; ray.init(sys.argv[1]); serve.delete(sys.argv[2], _blocking=False)"
 
 
 @pytest.fixture(scope="module")
@@ -50,44 +50,38 @@ def deployment(alice: Client, project: Any, tmp_path_factory: pytest.TempPathFac
     return alice.deployments.wait_until_ready(made.id, timeout_s=60)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def broken(alice: Client, project: Any, deployment: Deployment) -> Deployment:
+    """Bytes that are no model; its app fails while other tests run."""
+    model = alice.models.create(project_id=project.id, name="broken")
+    alice.models.import_file(model.id, b"no model at all", filename="broken.pt", signature=SIGNATURE)
+    return alice.deployments.deploy(project_id=project.id, name="broken", model="broken", resources=RESOURCES)
+
+
 def app_of(cluster: Cluster, deployment: Deployment) -> ServeApp | None:
     name = f"ep-{deployment.id}-r1"
     return next((app for app in cluster.serve_apps() if app.name == name), None)
 
 
-def running(app: ServeApp | None) -> int:
-    return sum(replica.state == "RUNNING" for replica in app.replicas) if app else 0
+def deployed_at(cluster: Cluster, name: str) -> float:
+    apps = cluster.call("GET", "/api/serve/applications/")["applications"]
+    return float(apps[name]["last_deployed_time_s"]) if name in apps else 0.0
 
 
 def ask(client: Client, name: str = "programs.double") -> list[Any]:
     return client.endpoints.predict(name, [[1.0, 2.0], [3.0, 4.0]]).predictions
 
 
-def test_a_program_answers_from_nothing_and_goes_back_to_it(
-    alice: Client, cluster: Cluster, deployment: Deployment
-) -> None:
+def test_a_program_answers_by_its_own_app(alice: Client, cluster: Cluster, deployment: Deployment) -> None:
     app = app_of(cluster, deployment)
     assert app is not None
-    assert (app.route_prefix, running(app)) == (None, 0)
+    assert app.route_prefix is None
     assert ask(alice) == [[2, 4], [6, 8]]
     begun = time.monotonic()
     for _ in range(20):
         assert ask(alice) == [[2, 4], [6, 8]]
     assert time.monotonic() - begun < 10
     until(lambda: alice.deployments.get(deployment.id).replicas == 1, within_s=10)
-    until(lambda: alice.deployments.get(deployment.id).replicas == 0, within_s=60, every_s=0.2)
-    assert ask(alice) == [[2, 4], [6, 8]]
-
-
-def test_an_app_that_was_deleted_by_hand_comes_back(
-    platform: Platform, alice: Client, cluster: Cluster, deployment: Deployment
-) -> None:
-    address = f"127.0.0.1:{platform.environment['RAYMILL_RAY__GCS_PORT']}"
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(platform.home / "ray" / "token")}
-    name = f"ep-{deployment.id}-r1"
-    subprocess.run([sys.executable, "-c", DELETE, address, name], env=platform.environment | token, check=True)
-    until(lambda: (app := app_of(cluster, deployment)) and app.status == "RUNNING", within_s=60, every_s=0.2)
-    assert ask(alice) == [[2, 4], [6, 8]]
 
 
 def secrets_of(home: Path) -> set[str]:
@@ -118,6 +112,27 @@ def test_a_file_that_looks_around_sees_no_secret(
     assert not [secret for secret in known if secret in text]
     assert not {"raymill.kernel.settings", "sqlalchemy", "redis", "raymill.serving.edge"} & set(seen["modules"])
     alice.deployments.delete(made.id)
+
+
+def test_an_idle_app_costs_nothing_and_one_that_was_deleted_by_hand_comes_back(
+    platform: Platform, alice: Client, cluster: Cluster, deployment: Deployment
+) -> None:
+    # It was asked last before the spy was.
+    until(lambda: alice.deployments.get(deployment.id).replicas == 0, within_s=60, every_s=0.2)
+    assert ask(alice) == [[2, 4], [6, 8]]
+    address = f"127.0.0.1:{platform.environment['RAYMILL_RAY__GCS_PORT']}"
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(platform.home / "ray" / "token")}
+    name = f"ep-{deployment.id}-r1"
+    before = deployed_at(cluster, name)
+    subprocess.run([sys.executable, "-c", DELETE, address, name], env=platform.environment | token, check=True)
+    until(lambda: deployed_at(cluster, name) > before, within_s=60, every_s=0.1)
+    assert ask(alice) == [[2, 4], [6, 8]]
+
+
+def test_a_file_that_cannot_be_loaded_says_why(alice: Client, broken: Deployment) -> None:
+    found = until(lambda: (now := alice.deployments.get(broken.id)).status == "failed" and now, within_s=60)
+    assert "torch cannot load the TorchScript file" in found.reason
+    assert found.traffic == {}
 
 
 def test_a_deleted_deployment_takes_its_app_along(alice: Client, cluster: Cluster, deployment: Deployment) -> None:

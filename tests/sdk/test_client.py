@@ -7,7 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from factories import PASSWORD
-from raymill.sdk import AuthenticationFailed, Client, Conflict, NotFound, ValidationFailed, WaitTimeout
+from raymill.sdk import (
+    AuthenticationFailed,
+    Client,
+    Conflict,
+    DeploymentFailed,
+    NotFound,
+    ValidationFailed,
+    WaitTimeout,
+)
 from raymill.train.trainers.onnx_network import write_network
 
 pytestmark = pytest.mark.integration
@@ -129,6 +137,17 @@ def test_an_own_onnx_file_is_imported_and_deployed(member: Client, tmp_path: Pat
     # No model server runs here that could acknowledge it.
     with pytest.raises(WaitTimeout, match="deploying"):
         member.deployments.wait_until_ready(deployment.id, timeout_s=0)
+    assert [each["method"] for each in member.deployments.endpoints(deployment.id)] == ["POST", "POST"]
+    with pytest.raises(Conflict, match="No other ready revision"):
+        member.deployments.rollback(deployment.id)
+    with pytest.raises(ValidationFailed, match="shared pool"):
+        member.deployments.scale(deployment.id, 2)
+    assert member.deployments.stop(deployment.id).status == "stopped"
+    (state,) = member.deployments.events(deployment.id)
+    assert (state["status"], state["pending_traffic"]) == ("stopped", {"2": 100})
+    with pytest.raises(DeploymentFailed, match="stopped"):
+        member.deployments.wait_until_ready(deployment.id)
+    assert member.deployments.start(deployment.id).status == "pending"
     member.deployments.delete(deployment.id)
     with pytest.raises(NotFound):
         member.deployments.get(deployment.id)

@@ -19,6 +19,7 @@ SURFACE = [
     "Dataset",
     "DatasetVersion",
     "Deployment",
+    "DeploymentFailed",
     "ExternalServiceError",
     "InternalError",
     "Login",

@@ -286,7 +286,10 @@ def upgrade() -> None:
     sa.Column('scaling', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('model_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('traffic', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('pending_traffic', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('releases', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('access', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('options', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('reason', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('replicas', sa.Integer(), nullable=False),
@@ -446,6 +449,8 @@ def upgrade() -> None:
     sa.Column('size_bytes', sa.BigInteger(), nullable=False),
     sa.Column('signature', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('app', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('reason', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('app_status', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('app_message', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('app_replicas', sa.Integer(), nullable=False),
@@ -458,6 +463,7 @@ def upgrade() -> None:
     op.create_index(op.f('ix_revision_deployment_id'), 'revision', ['deployment_id'], unique=False)
     op.create_index(op.f('ix_revision_model_version_id'), 'revision', ['model_version_id'], unique=False)
     op.create_index(op.f('ix_revision_project_id'), 'revision', ['project_id'], unique=False)
+    op.create_index(op.f('ix_revision_status'), 'revision', ['status'], unique=False)
     op.create_table('run_metric',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
     sa.Column('run_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -537,6 +543,7 @@ def downgrade() -> None:
     op.drop_table('training_job')
     op.drop_index(op.f('ix_run_metric_run_id_run_metric_key_run_metric_step'), table_name='run_metric')
     op.drop_table('run_metric')
+    op.drop_index(op.f('ix_revision_status'), table_name='revision')
     op.drop_index(op.f('ix_revision_project_id'), table_name='revision')
     op.drop_index(op.f('ix_revision_model_version_id'), table_name='revision')
     op.drop_index(op.f('ix_revision_deployment_id'), table_name='revision')

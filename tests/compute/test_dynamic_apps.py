@@ -1,0 +1,75 @@
+"""What a dynamic application is deployed with, and what Serve's answer says of one; no Ray runs here."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from raymill.compute.cluster import Cluster
+from raymill.compute.dynamic_apps import AppSpec, AppState, DynamicApps, deployment_options
+
+
+def spec(**changes: Any) -> AppSpec:
+    known: dict[str, Any] = {
+        "name": "ep-1",
+        "import_path": "raymill.serve_apps.dedicated:build",
+        "args": {},
+        "fingerprint": "abc",
+        "num_cpus": 1.0,
+        "num_gpus": 0.0,
+        "memory": 2**20,
+        "min_replicas": 0,
+        "max_replicas": 2,
+        "target_ongoing_requests": 2.0,
+        "scale_to_zero_after_s": 5.0,
+        "max_ongoing_requests": 32,
+    }
+    return AppSpec(**(known | changes))
+
+
+def test_the_process_inherits_no_setting_and_opens_no_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYMILL_DATABASE__URL", "postgresql://secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    resources = deployment_options(spec(env_vars={"MINE": "1"}))["ray_actor_options"]
+    environment = resources["runtime_env"]["env_vars"]
+    assert "secret" not in str(environment)
+    blank = {"RAYMILL_DATABASE__URL", "RAYMILL_REDIS__URL", "RAYMILL_CONFIG_FILE", "RAYMILL_HOME"}
+    assert {environment[name] for name in blank | {"AWS_SECRET_ACCESS_KEY"}} == {""}
+    assert (environment["MINE"], environment["RAY_SERVE_ENABLE_DIRECT_INGRESS"]) == ("1", "0")
+    assert (resources["num_cpus"], resources["memory"]) == (1.0, 2**20)
+
+
+def test_a_fixed_number_of_replicas_needs_no_autoscaling() -> None:
+    fixed = deployment_options(spec(min_replicas=2))
+    assert (fixed["num_replicas"], "autoscaling_config" in fixed) == (2, False)
+    scaled = deployment_options(spec())["autoscaling_config"]
+    assert (scaled["min_replicas"], scaled["max_replicas"], scaled["downscale_to_zero_delay_s"]) == (0, 2, 5.0)
+
+
+def observed(*apps: tuple[str, dict[str, Any]]) -> dict[str, AppState]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"applications": {name: {"source": "imperative"} | row for name, row in apps}})
+
+    cluster = Cluster("http://dashboard", None, transport=httpx.MockTransport(answer))
+    return dict(DynamicApps(cluster).observe("ep-"))
+
+
+def test_serves_answer_tells_what_an_app_was_made_from() -> None:
+    deployment = {
+        "deployment_config": {"user_config": deployment_options(spec())["user_config"]},
+        "replicas": [{"state": "RUNNING"}, {"state": "STARTING"}],
+        "message": "",
+    }
+    row = {"status": "RUNNING", "message": "", "deployments": {"model": deployment}}
+    declared = row | {"source": "declarative"}
+    assert observed(("ep-1", row), ("api", row), ("ep-theirs", declared)) == {"ep-1": AppState("RUNNING", "", "abc", 1)}
+
+
+def test_an_app_that_was_just_made_tells_nothing_yet() -> None:
+    fresh = {"status": "DEPLOYING", "message": "", "deployments": {}}
+    failed = {"replicas": [], "message": "it broke", "deployment_config": {}}
+    broken = {"status": "DEPLOY_FAILED", "message": "", "deployments": {"model": failed}}
+    assert observed(("ep-1", fresh), ("ep-2", broken)) == {
+        "ep-1": AppState("DEPLOYING", "", None, 0),
+        "ep-2": AppState("DEPLOY_FAILED", "it broke", None, 0),
+    }

@@ -1,0 +1,104 @@
+"""Settings of deployments: live as soon as they are answered, and refused where they cannot be honoured."""
+
+from typing import Any
+
+import pytest
+
+from factories import Tenant
+
+from .conftest import NAME, ModelServer
+from .test_reconcile import import_program
+
+pytestmark = pytest.mark.integration
+
+OPTIONS: dict[str, Any] = {
+    "routing": {"sticky_header": "X-User"},
+    "rate_limit": {"requests_per_s": 100.0, "per_caller_per_s": 5.0},
+    "timeout_s": 2.5,
+    "max_queued": 7,
+    "batching": {"max_size": 8, "max_wait_ms": 1.5},
+    "logging": {"sample_rate": 0.5, "payloads": True, "redact": ["name"]},
+}
+
+
+def deploy(tenant: Tenant, **changes: Any) -> dict[str, Any]:
+    body = {"project_id": tenant.project_id, "name": "digits", "model": "digits"} | changes
+    answer = tenant.post("/deployments", json=body)
+    assert answer.status_code == 202, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def served(server: ModelServer) -> dict[str, Any]:
+    document = server.directory.endpoints[NAME].document.model_dump()
+    names = ("sticky_header", "rate_limit", "timeout_s", "max_queued", "batching")
+    log = {name: document["log"][name] for name in OPTIONS["logging"]}
+    log["redact"] = list(log["redact"])
+    return {name: document[name] for name in names} | {"log": log}
+
+
+LIVE = {**OPTIONS, "sticky_header": "X-User", "log": OPTIONS["logging"]}
+del LIVE["routing"], LIVE["logging"]
+
+
+def test_a_deployment_is_made_with_its_settings(alice: Tenant, digits: int, server: ModelServer) -> None:
+    made = deploy(alice, **OPTIONS)
+    assert {name: made[name] for name in OPTIONS} == OPTIONS
+    assert served(server) == LIVE
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_each_setting_changes_alone_and_at_once(alice: Tenant, digits: int, server: ModelServer, name: str) -> None:
+    made = deploy(alice)
+    before = served(server)
+    changed = alice.patch(f"/deployments/{made['id']}", json={name: OPTIONS[name]}).json()
+    assert (changed[name], changed["pending_traffic"], len(changed["revisions"])) == (OPTIONS[name], {}, 1)
+    live = {"routing": "sticky_header", "logging": "log"}.get(name, name)
+    assert served(server) == {**before, live: LIVE[live]}
+    assert alice.get(f"/deployments/{made['id']}").json()["status"] == "ready"
+
+
+def test_null_takes_a_limit_away(alice: Tenant, digits: int, server: ModelServer) -> None:
+    made = deploy(alice, **OPTIONS)
+    alice.patch(f"/deployments/{made['id']}", json={"rate_limit": None, "max_queued": None, "batching": None})
+    assert served(server) == {**LIVE, "rate_limit": None, "max_queued": None, "batching": None}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"tier": "dedicated"}, "tier cannot change"),
+        ({"name": "new", "environment": "staging"}, "name, environment cannot change"),
+        ({"timeout_s": 0}, "greater than 0"),
+        ({"timeout_s": None}, "timeout_s"),
+        ({"logging": {"sample_rate": 1.5}}, "less than or equal"),
+        ({"batching": {"max_size": 1}}, "greater than or equal"),
+        ({"routing": {"sticky_header": "a b"}}, "pattern"),
+        ({"resources": {"cpus": 2}}, "no replicas of its own"),
+        ({"scaling": {"max_replicas": 2}}, "no replicas of its own"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(alice: Tenant, digits: int, body: dict[str, Any], words: str) -> None:
+    made = deploy(alice)
+    refused = alice.patch(f"/deployments/{made['id']}", json=body)
+    assert (refused.status_code, words in refused.text) == (422, True), refused.text
+
+
+def test_a_dedicated_deployment_scales(alice: Tenant) -> None:
+    import_program(alice, "net")
+    path = f"/deployments/{deploy(alice, name='net', model='net')['id']}"
+
+    def scaled(**wish: int) -> tuple[int, int]:
+        answer = alice.post(f"{path}/scale", json=wish)
+        assert answer.status_code == 202, answer.text
+        scaling = answer.json()["scaling"]
+        return scaling["min_replicas"], scaling["max_replicas"]
+
+    assert scaled(replicas=3) == (3, 3)
+    assert scaled(max_replicas=5) == (3, 5)
+    assert scaled(replicas=0) == (0, 1)
+    crossed = alice.post(f"{path}/scale", json={"min_replicas": 2})
+    assert (crossed.status_code, "set both" in crossed.json()["message"]) == (422, True)
+    assert alice.post(f"{path}/scale", json={"replicas": 1, "max_replicas": 2}).status_code == 422
+    changed = alice.patch(path, json={"resources": {"cpus": 2}}).json()
+    assert (changed["resources"]["cpus"], len(changed["revisions"])) == (2, 1)
