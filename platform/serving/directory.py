@@ -6,10 +6,12 @@ from hashlib import blake2b
 from itertools import accumulate
 
 from .documents import Document, Tombstone
-from .errors import RevisionNotFound
-from .grants import Administrators, HeldGrants, KnownKey, ProjectGrants, Revocations
+from .errors import EndpointNotReady, RevisionNotFound
+from .grants import Administrators, HeldGrants, ProjectGrants, Revocations
+from .key_table import KnownKey
 from .lines import Room
 from .protocol import Target
+from .redaction import redactions
 from .table import EndpointDocument, Revision
 from .tensors import Interface
 
@@ -17,15 +19,19 @@ from .tensors import Interface
 class Route:
     """One revision of one endpoint, with what the request path needs at hand."""
 
-    __slots__ = ("header", "meter", "revision", "target")
+    __slots__ = ("app", "header", "meter", "redactions", "revision", "target")
 
     def __init__(self, document: EndpointDocument, revision: Revision) -> None:
         self.revision = revision
+        #: The app of its own that answers for it, None where the pool does.
+        self.app = revision.app
         self.target = Target(document.key, str(revision.number), Interface(revision.signature))
         #: Response header that tells clients which revision answered.
         self.header = (b"x-raymill-revision", self.target.version.encode())
         #: Name under which the live metrics count this revision.
         self.meter = (document.endpoint_id, revision.number)
+        #: What the inference log does not keep of payloads.
+        self.redactions = redactions(document.log.redact, revision.signature) if document.log.redact else None
 
 
 class Endpoint:
@@ -73,11 +79,27 @@ class Endpoint:
         return key is not None and (self._keys is None or key.id in self._keys)
 
     def pick(self, key: bytes) -> Route:
-        """Choose the revision for a request or sticky key; the same key always gets the same one."""
+        """Choose the revision for a request or sticky key; the same key always gets the same one.
+
+        Raises:
+            EndpointNotReady: If no revision has traffic.
+        """
         if self._only is not None:
             return self._only
+        if not self.serving:
+            raise EndpointNotReady(self.name)
         digest = blake2b(key, digest_size=8, salt=self._salt).digest()
         return self.serving[bisect_right(self._bounds, int.from_bytes(digest) % 100)]
+
+    def newest(self) -> Route:
+        """Return the newest revision that has traffic.
+
+        Raises:
+            EndpointNotReady: If none has.
+        """
+        if not self.serving:
+            raise EndpointNotReady(self.name)
+        return self.serving[-1]
 
     def route(self, number: str) -> Route:
         """Return the revision that the client named.

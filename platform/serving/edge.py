@@ -12,7 +12,8 @@ from ..kernel.errors import AuthenticationFailed, PermissionDenied
 from ..kernel.security import TokenVerifier
 from .directory import Directory, Endpoint
 from .errors import CredentialMissing, CredentialRefused, EndpointNotFound, KeyNotAdmitted
-from .grants import INVOKE, KnownKey
+from .grants import INVOKE
+from .key_table import KnownKey
 from .strangers import Strangers
 
 _KEY_PREFIX = b"rm_"

@@ -1,5 +1,6 @@
 """What the data plane refuses or fails at."""
 
+from math import ceil
 from typing import ClassVar
 
 from ..kernel.errors import (
@@ -22,6 +23,13 @@ class RouteNotFound(NotFound):
         super().__init__(f"Nothing is served at {path}; the API is documented at /api/docs.")
 
 
+class ExtensionNotOffered(NotFound):
+    """Raised when the path belongs to an extension of the protocol that this server does not have."""
+
+    def __init__(self, extension: str) -> None:
+        super().__init__(f"This server does not offer {extension}; GET /v2 names the extensions that it has.")
+
+
 class EndpointNotFound(NotFound):
     """Raised when the endpoint does not exist for this principal."""
 
@@ -34,6 +42,13 @@ class RevisionNotFound(NotFound):
 
     def __init__(self, name: str, number: str) -> None:
         super().__init__(f"The endpoint {name!r} serves no revision {number!r}.")
+
+
+class EndpointNotReady(ExternalServiceError):
+    """Raised when no revision of the endpoint has traffic: it is stopped, or its first one is not ready."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The endpoint {name!r} is stopped, or has no revision that is ready.", retry_after_s=1)
 
 
 class MethodNotAllowed(ValidationFailed):
@@ -85,6 +100,26 @@ class TooManyStrangers(RateLimited):
             details={"limit": limit, "per": "an address"},
             retry_after_s=seconds,
         )
+
+
+class RateExceeded(RateLimited):
+    """Raised when an endpoint, or one of its callers, has used up its requests per second."""
+
+    def __init__(self, rate: float, whose: str, seconds: float) -> None:
+        retry_after_s = max(1, ceil(seconds))
+        super().__init__(
+            f"Too many requests: {whose} may take {rate:g} in a second; try again in {retry_after_s} s.",
+            details={"limit": rate, "per": whose},
+            retry_after_s=retry_after_s,
+        )
+        self._limit = max(1, ceil(rate))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Name the limit beside the time to wait, as every answer of such an endpoint does."""
+        reset = str(self.retry_after_s)
+        counts = {"X-RateLimit-Limit": str(self._limit), "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+        return {**super().headers, **counts}
 
 
 class InputRefused(ValidationFailed):

@@ -13,9 +13,10 @@ from ..kernel.errors import ErrorType, RaymillError, UnsupportedMedia
 from .dedicated import DedicatedApps
 from .directory import Endpoint, Route
 from .edge import STRANGER, Caller, Edge
-from .errors import ClientGone, RequestTimedOut
+from .errors import ClientGone, RateExceeded, RequestTimedOut
 from .exchange import Head, Header, Response, read_body
 from .first_request import first_request
+from .limits import RateLimits
 from .lines import Codec, Line, Work
 from .log import InferenceLog, Row, is_sampled, payload
 from .metrics import Metrics
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
+# A body of this size is read in a fraction of a millisecond; a larger one would hold up the event loop.
+_READ_INLINE_BYTES = 1 << 16
 # Runs of one model asked of the threads at a time: one waits for each that is on.
 _RUNS_PER_THREAD = 2
 _WARM_UP_REQUESTS = 2
@@ -54,6 +57,7 @@ class Invoker:
         inference_log: InferenceLog,
         runners: Executor,
         apps: DedicatedApps,
+        limits: RateLimits,
         *,
         threads: int,
         max_body_bytes: int,
@@ -65,6 +69,7 @@ class Invoker:
         self._log = inference_log
         self._runners = runners
         self._apps = apps
+        self._limits = limits
         self._runs = threads * _RUNS_PER_THREAD
         self._max_body_bytes = max_body_bytes
         self._max_queued = max_queued
@@ -90,9 +95,17 @@ class Invoker:
         caller, endpoint = self.admit(head, name)
         route = endpoint.route(number) if number is not None else endpoint.pick(self._traffic_key(head, endpoint))
         call = Call(head, caller, endpoint, route, started)
+        limit = endpoint.document.rate_limit
+        counts: tuple[Header, ...] = ()
         try:
+            if limit is not None:
+                counts = await self._limits.admit(endpoint.document.endpoint_id, limit, caller, head.client)
             answer = await self._answer(call, receive, codec)
         except ClientGone:
+            raise
+        except RateExceeded as error:
+            # Counted and not logged: a flood would push the rows of those who were answered out of the log.
+            self._metrics.record(route.meter, time.perf_counter() - started, error.type)
             raise
         except RaymillError as error:
             self._record(call, error.status, error.type, b"")
@@ -101,7 +114,7 @@ class Invoker:
             self._record(call, 500, ErrorType.INTERNAL_SERVER_ERROR, b"")
             raise
         self._record(call, 200, None, answer.body)
-        return Response(200, answer.body, _headers(answer, route.header))
+        return Response(200, answer.body, _headers(answer, route.header) + counts)
 
     async def warm(self, endpoint: Endpoint, route: Route) -> None:
         """Load a revision, however long that takes, and put its warm-up request to it.
@@ -127,7 +140,7 @@ class Invoker:
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedMedia("The body must not be compressed.")
         call.body = body = await read_body(receive, headers, self._max_body_bytes)
-        loaded = self._pool.find(call.route.revision)
+        loaded = None if call.route.app else self._pool.find(call.route.revision)
         if loaded is None or not loaded.pace.is_quick(len(body)):
             return await self._answer_slowly(call, loaded, codec)
         begun = time.perf_counter()
@@ -140,7 +153,7 @@ class Invoker:
         """Answer by a thread, after the model is loaded if need be; whoever is cancelled gives up its place."""
         document = call.endpoint.document
         most = self._max_queued if document.max_queued is None else document.max_queued
-        if (app := call.route.revision.app) is not None:
+        if (app := call.route.app) is not None:
             return await self._answer_by_app(app, call, codec, most)
         work = Work(call.endpoint.room, most, codec, call.route.target, call.body, call.head.headers)
         try:
@@ -155,7 +168,9 @@ class Invoker:
 
     async def _answer_by_app(self, app: str, call: Call, codec: Codec, most: int) -> Answer:
         target, timeout_s = call.route.target, call.endpoint.document.timeout_s
-        question = codec(target, call.body, call.head.headers)
+        read = partial(codec, target, call.body, call.head.headers)
+        small = len(call.body) <= _READ_INLINE_BYTES
+        question = read() if small else await asyncio.get_running_loop().run_in_executor(self._runners, read)
         arrays = await self._apps.run(app, target, question, timeout_s=timeout_s, max_queued=most)
         return question.answer(arrays)
 
@@ -186,6 +201,7 @@ class Invoker:
                 error,
                 payload(call.body) if sampled else None,
                 payload(outputs) if sampled else None,
+                call.route.redactions,
             )
         )
 

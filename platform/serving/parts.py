@@ -1,11 +1,14 @@
 """What a model server is made of, opened from the settings, with its background work."""
 
 import asyncio
+import atexit
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import redis
@@ -22,10 +25,16 @@ from .artifacts import ArtifactCache
 from .channel import Channel
 from .copies import DiskCopies
 from .dedicated import ArtifactDesk, DedicatedApps
+from .descriptions import Descriptions
 from .directory import Directory
 from .edge import Edge
+from .feedback import FeedbackLog
 from .follower import Follower
+from .gauges import GaugeTeller, gauges_of
 from .invoke import Invoker
+from .journal import Journal
+from .leases import Leases
+from .limits import RateLimits
 from .log import InferenceLog
 from .metrics import Metrics, MetricsFlusher
 from .pool import ModelPool
@@ -37,6 +46,7 @@ log = structlog.get_logger(__name__)
 # Loads wait for the network more than they compute, and one must not wait for another.
 _LOADERS = 16
 _IDLE_CHECK_S = 5.0
+_LAST_PAUSES_S = (0.2, 1.0, 3.0)
 # How long a background thread may keep the event loop waiting for the interpreter's lock; Python's own 5 ms would be
 # several requests. With it the inference log's writing cost 28 ms at p99, now it costs nothing that can be measured.
 _SWITCH_S = 0.0005
@@ -51,12 +61,16 @@ class Parts:
     pool: ModelPool
     quarantine: Quarantine
     invoker: Invoker
+    descriptions: Descriptions
     apps: DedicatedApps
     desk: ArtifactDesk
     follower: Follower
     warmer: Warmer
     flusher: MetricsFlusher
+    leases: Leases
+    gauges: GaugeTeller
     inference_log: InferenceLog
+    feedback: FeedbackLog
     cache: redis.asyncio.Redis
     threads: tuple[ThreadPoolExecutor, ...]
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -78,27 +92,20 @@ class Parts:
         runners = ThreadPoolExecutor(threads, thread_name_prefix="run")
         serving = settings.serving
         artifacts = ArtifactCache(store, settings.home / "cache" / "artifacts", max_bytes=serving.disk_cache_bytes)
-        quarantine = Quarantine(
-            settings.home / "cache" / "trials",
-            capacity_bytes=serving.cache_bytes,
-            tries_all=serving.try_models == "all",
-        )
-        pool = ModelPool(
-            artifacts.fetch,
-            loaders,
-            capacity_bytes=serving.cache_bytes,
-            idle_s=serving.idle_s,
-            quarantine=quarantine,
-        )
-        apps = DedicatedApps()
+        quarantine = _quarantine(settings)
+        pool = _pool(settings, artifacts, loaders, quarantine)
+        apps, leases = DedicatedApps(), Leases(cache)
         inference_log = InferenceLog(store, server_id, max_rows=serving.log_buffer_rows)
+        feedback = FeedbackLog(store, server_id)
+        edge = Edge(directory, verifier, strangers_per_minute=serving.strangers_per_minute)
         invoker = Invoker(
-            Edge(directory, verifier, strangers_per_minute=serving.strangers_per_minute),
+            edge,
             pool,
             metrics,
             inference_log,
             runners,
             apps,
+            RateLimits(cache, leases),
             threads=threads,
             max_body_bytes=serving.max_body_bytes,
             max_queued=serving.max_queued,
@@ -109,6 +116,7 @@ class Parts:
             pool=pool,
             quarantine=quarantine,
             invoker=invoker,
+            descriptions=Descriptions(edge, directory, pool, cache, timeout_s=settings.redis.timeout_s),
             apps=apps,
             desk=ArtifactDesk(directory, artifacts, loaders),
             follower=Follower(
@@ -119,7 +127,7 @@ class Parts:
                 verifier,
                 heartbeat_s=serving.heartbeat_s,
                 timeout_s=settings.redis.timeout_s,
-                flush=inference_log.flush,
+                flush=partial(_flush, inference_log, feedback),
             ),
             warmer=Warmer(
                 directory,
@@ -129,7 +137,10 @@ class Parts:
                 timeout_s=settings.redis.timeout_s,
             ),
             flusher=MetricsFlusher(metrics, cache, server_id),
+            leases=leases,
+            gauges=GaugeTeller(cache, server_id, partial(gauges_of, directory, pool, inference_log, feedback)),
             inference_log=inference_log,
+            feedback=feedback,
             cache=cache,
             threads=(loaders, runners),
         )
@@ -137,18 +148,24 @@ class Parts:
     async def start(self) -> None:
         """Load the table, then follow it, warm what is new, flush metrics and log, and drop idle models."""
         sys.setswitchinterval(_SWITCH_S)
+        # A process that is told to end, as by 'raymill down', runs this and not 'stop'.
+        atexit.register(self._flush_at_exit)
         await self.follower.start()
-        work = (self._flush_metrics_often(), self._flush_log_often(), self._drop_idle_often(), self.warmer.run())
+        flushing = (self._flush_metrics_often(), *(self._flush_often(journal) for journal in self._journals))
+        work = (*flushing, self._drop_idle_often(), self.warmer.run(), self.leases.run())
         self._tasks += [asyncio.create_task(each) for each in work]
 
     async def stop(self) -> None:
         """Let the background work end, and write away what is still in memory."""
         self._stopping.set()
-        self.inference_log.press()
+        for journal in self._journals:
+            journal.press()
         self.warmer.close()
+        self.leases.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flush_metrics()
-        await self.inference_log.flush()
+        await self._flush_last()
+        atexit.unregister(self._flush_at_exit)
         await self.follower.stop()
         await self.apps.close()
         await self.cache.aclose()
@@ -168,15 +185,33 @@ class Parts:
         try:
             async with asyncio.timeout(self.settings.redis.timeout_s):
                 await self.flusher.flush()
+                await self.gauges.tell()
         except (redis.RedisError, OSError, TimeoutError) as error:
             log.info("metrics_kept_for_later", error=str(error))
 
-    async def _flush_log_often(self) -> None:
+    @property
+    def _journals(self) -> tuple[Journal[Any], ...]:
+        return (self.inference_log, self.feedback)
+
+    async def _flush_often(self, journal: Journal[Any]) -> None:
         while not self._stopping.is_set():
-            await self.inference_log.wait(self.settings.serving.log_flush_s)
-            if not await self.inference_log.flush():
+            await journal.wait(self.settings.serving.log_flush_s)
+            if not await journal.flush():
                 # The rows that went back would otherwise call for the next attempt at once.
                 await self._stops_within(self.settings.serving.log_flush_s)
+
+    def _flush_at_exit(self) -> None:
+        for journal in self._journals:
+            journal.flush_at_exit()
+
+    async def _flush_last(self) -> None:
+        """Write the journals away, trying again for a moment while the store does not take them."""
+        for pause_s in _LAST_PAUSES_S:
+            if await _flush(*self._journals):
+                return
+            await asyncio.sleep(pause_s)
+        if not await _flush(*self._journals):
+            log.error("rows_lost", waiting=[len(journal) for journal in self._journals])
 
     async def _drop_idle_often(self) -> None:
         while not await self._stops_within(_IDLE_CHECK_S):
@@ -187,6 +222,30 @@ class Parts:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
         return self._stopping.is_set()
+
+
+def _quarantine(settings: Settings) -> Quarantine:
+    serving = settings.serving
+    return Quarantine(
+        settings.home / "cache" / "trials",
+        capacity_bytes=serving.cache_bytes,
+        tries_all=serving.try_models == "all",
+    )
+
+
+def _pool(settings: Settings, artifacts: ArtifactCache, loaders: Executor, quarantine: Quarantine) -> ModelPool:
+    serving = settings.serving
+    return ModelPool(
+        artifacts.fetch,
+        loaders,
+        capacity_bytes=serving.cache_bytes,
+        idle_s=serving.idle_s,
+        quarantine=quarantine,
+    )
+
+
+async def _flush(*journals: Journal[Any]) -> bool:
+    return all([await journal.flush() for journal in journals])
 
 
 def _connect(settings: Settings) -> redis.asyncio.Redis:

@@ -128,6 +128,10 @@ class ModelPool:
         if self.size_bytes > self._capacity_bytes:
             self._make_room(0)
 
+    def held(self) -> list[Loaded]:
+        """Return the models in memory."""
+        return list(self._models.values())
+
     def drop_idle(self) -> None:
         """Drop the models that nobody has used for the idle time."""
         before = self._monotonic() - self._idle_s

@@ -3,9 +3,11 @@
 Routes (Open Inference Protocol v2 and the simple form):
 
     GET  /v2  /v2/health/live  /v2/health/ready  /version  /
-    GET  /v2/models/<m>[/versions/<n>][/ready]
+    GET  /v2/models/<m>[/versions/<n>][/ready | /config | /stats]   /v2/models/<m>/openapi.json
+    GET  /v2/models/stats   POST /v2/repository/index
     POST /v2/models/<m>[/versions/<n>]/infer
     POST /v2/models/<m>[/versions/<n>]/predict
+    POST /v2/models/<m>/feedback
 
 <m> is ``<project>.<deployment>`` or ``<project>.<deployment>.staging``, <n> a revision. There is no router: paths are
 split, since a framework's routing costs a third of a tiny model's request.
@@ -19,21 +21,20 @@ import structlog
 
 from ..kernel.errors import InternalError, RaymillError
 from ..kernel.settings import Settings
-from .directory import Directory, Route
-from .errors import ClientGone, MethodNotAllowed, RouteNotFound
-from .exchange import Head, Response, error_response, json_response
+from .descriptions import EXTENSIONS
+from .errors import ClientGone, ExtensionNotOffered, MethodNotAllowed, RouteNotFound
+from .exchange import Head, Response, error_response, json_response, read_body
+from .feedback import BODY_BYTES
 from .instances import predict
 from .invoke import Invoker
 from .lines import Codec
 from .parts import Parts
-from .pool import ModelPool
 from .protocol import infer
-from .tensors import Port
 
 log = structlog.get_logger(__name__)
 
+_MAX_QUESTION_BYTES = 4096
 _CODECS: dict[str, Codec] = {"infer": infer, "predict": predict}
-_PLATFORM = {"onnx": "onnx_onnxruntime"}
 
 
 class ModelServer:
@@ -41,8 +42,7 @@ class ModelServer:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._directory: Directory = parts.directory
-        self._pool: ModelPool = parts.pool
+        self._descriptions = parts.descriptions
         self._invoker: Invoker = parts.invoker
         self.is_ready = False
 
@@ -112,8 +112,10 @@ class ModelServer:
                 return await self._invoke(head, receive, name, None, door)
             case ["v2", "models", name, "versions", number, "infer" | "predict" as door]:
                 return await self._invoke(head, receive, name, number, door)
-            case ["v2", "models", name, *rest]:
-                return self._describe(head, name, rest)
+            case ["v2", "models", name, "feedback"]:
+                return await self._hear(head, receive, name)
+            case ["v2", "models" | "repository", *_] as path:
+                return await self._describe(head, path[1:], receive)
             case path:
                 return self._state(head, path)
 
@@ -122,21 +124,27 @@ class ModelServer:
             raise MethodNotAllowed(head.method, "POST")
         return await self._invoker.invoke(head, receive, name, number, _CODECS[door])
 
-    def _describe(self, head: Head, name: str, rest: list[str]) -> Response:
-        match rest:
-            case [] | ["ready"]:
-                number = None
-            case ["versions", number] | ["versions", number, "ready"]:
-                pass
-            case _:
-                raise RouteNotFound(head.path)
-        _check_get(head)
-        _, endpoint = self._invoker.admit(head, name)
-        if rest and rest[-1] == "ready":
-            routes = [endpoint.route(number)] if number else endpoint.serving
-            ready = not any(self._pool.is_failing(route.revision) for route in routes)
-            return json_response({"name": name, "ready": ready}, 200 if ready else 503)
-        return json_response(_metadata(endpoint.route(number) if number else endpoint.serving[-1], [*endpoint.routes]))
+    async def _hear(self, head: Head, receive: Any, name: str) -> Response:
+        if head.method != "POST":
+            raise MethodNotAllowed(head.method, "POST")
+        caller, endpoint = self._invoker.admit(head, name)
+        return self._parts.feedback.take(caller, endpoint, await read_body(receive, head.headers, BODY_BYTES))
+
+    async def _describe(self, head: Head, path: list[str], receive: Any) -> Response:
+        match path:
+            case ["models", "stats"]:
+                _check_get(head)
+                return json_response(*await self._descriptions.statistics(head))
+            case ["models", name, *rest]:
+                _check_get(head)
+                return json_response(*await self._descriptions.of(head, name, rest))
+            case ["repository", "index"]:
+                # A question, which the protocol asks by POST.
+                body = await read_body(receive, head.headers, _MAX_QUESTION_BYTES)
+                return json_response(*self._descriptions.index(head, body))
+            case ["repository", *_]:
+                raise ExtensionNotOffered("the model repository's control of loading: models load when they are asked")
+        raise RouteNotFound(head.path)
 
     def _state(self, head: Head, path: list[str]) -> Response:
         match path:
@@ -144,7 +152,7 @@ class ModelServer:
                 document: dict[str, Any] = {
                     "name": "raymill",
                     "version": version("raymill"),
-                    "extensions": ["binary_tensor_data"],
+                    "extensions": EXTENSIONS,
                 }
                 status = 200
             case ["v2", "health", "live"]:
@@ -156,6 +164,8 @@ class ModelServer:
             case [""]:
                 _check_get(head)
                 return Response(307, b"", ((b"location", b"/console"),))
+            case ["v2", "trace" | "logging" | "systemsharedmemory" | "cudasharedmemory" as extension, *_]:
+                raise ExtensionNotOffered(extension)
             case _:
                 raise RouteNotFound(head.path)
         _check_get(head)
@@ -179,22 +189,6 @@ class ModelServer:
 def _check_get(head: Head) -> None:
     if head.method not in ("GET", "HEAD"):
         raise MethodNotAllowed(head.method, "GET")
-
-
-def _metadata(route: Route, versions: list[str]) -> dict[str, Any]:
-    signature = route.revision.signature
-    return {
-        "name": route.target.name,
-        "versions": versions,
-        "platform": _PLATFORM.get(route.revision.format, route.revision.format),
-        "inputs": [_tensor(port) for port in route.target.interface.inputs.values()],
-        "outputs": [_tensor(port) for port in route.target.interface.outputs.values()],
-        "parameters": {"labels": signature.labels},
-    }
-
-
-def _tensor(port: Port) -> dict[str, Any]:
-    return {"name": port.name, "datatype": port.datatype, "shape": port.shape}
 
 
 __all__ = ["ModelServer"]

@@ -77,6 +77,14 @@ class LogPolicy(_Part):
 
     sample_rate: float = Field(1.0, ge=0, le=1, description="Share of requests whose payloads are kept")
     payloads: bool = Field(False, description="Keep inputs and outputs of the sampled requests")
+    redact: tuple[str, ...] = Field((), description="Columns whose values are taken out of the payloads that are kept")
+
+
+class RateLimit(_Part):
+    """Requests a second that an endpoint takes, over all its servers; None: any number."""
+
+    requests_per_s: float | None = Field(None, gt=0, description="Of all callers together")
+    per_caller_per_s: float | None = Field(None, gt=0, description="Of each user, key or, without either, address")
 
 
 class Batching(_Part):
@@ -94,12 +102,12 @@ class EndpointDocument(_Part):
     version: int = Field(ge=1)
     endpoint_id: str = Field(description="Id of the deployment")
     project_id: str
-    revisions: tuple[Revision, ...] = Field(min_length=1)
-    traffic: dict[int, int] = Field(description="Percentage by revision number; sums to 100")
+    revisions: tuple[Revision, ...]
+    traffic: dict[int, int] = Field(description="Percentage by revision number; sums to 100, or empty: nothing answers")
     warming: tuple[int, ...] = Field((), description="Revisions that servers load and try before they get weight")
     sticky_header: str | None = Field(None, description="Request header whose value decides the revision")
     access: AccessPolicy = AccessPolicy()
-    rate_limit: None = None
+    rate_limit: RateLimit | None = None
     timeout_s: float = Field(30.0, gt=0)
     max_queued: int | None = Field(None, ge=1, description="Requests that may wait in one server; None: its setting")
     batching: Batching | None = None
@@ -110,6 +118,7 @@ class EndpointDocument(_Part):
         known = {revision.number for revision in self.revisions}
         if unknown := {*self.traffic, *self.warming} - known:
             raise ValueError(f"traffic or warming names revisions that are not there: {sorted(unknown)}")
-        if any(weight < 0 for weight in self.traffic.values()) or sum(self.traffic.values()) != 100:
+        weights = self.traffic.values()
+        if any(weight < 0 for weight in weights) or (weights and sum(weights) != 100):
             raise ValueError("traffic weights must not be negative and must sum to 100")
         return self

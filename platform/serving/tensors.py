@@ -22,11 +22,11 @@ class Port:
     __slots__ = (
         "_accepted",
         "_cells",
-        "_in_days",
         "_kind",
         "columns",
         "datatype",
         "dtype",
+        "in_days",
         "name",
         "nullable",
         "shape",
@@ -42,7 +42,7 @@ class Port:
         self._kind = self.dtype.kind
         # In a table true and false are 1 and 0.
         self._accepted = _ACCEPTED_KINDS.get(self._kind, "") + ("b" if spec.columns and self._kind == "f" else "")
-        self._in_days = spec.encoding == "days"
+        self.in_days = spec.encoding == "days"
         self._cells = Cells(spec.name, spec.columns, spec.nullable)
 
     def array(self, data: Any) -> Array:
@@ -53,7 +53,7 @@ class Port:
         """
         if self._kind == "O":
             return self._strings(data)
-        array = self._days(data) if self._in_days else self._nested(data)
+        array = self._days(data) if self.in_days else self._nested(data)
         if array.dtype is self.dtype:
             return array
         if array.dtype.kind == "O":

@@ -89,3 +89,10 @@ def glutton(path: Path, *, gigabytes: int) -> Path:
     value = helper.make_tensor_value_info
     tensors = [value("x", TensorProto.FLOAT, ["n", 1])], [value("y", TensorProto.FLOAT, ["n", 1])]
     return save(path, nodes, *tensors, {"shape": np.array([gigabytes * 2**28])})
+
+
+def half(path: Path) -> Path:
+    """`x` FP16 [n, 2] to `y`, the same."""
+    value = helper.make_tensor_value_info
+    tensors = [value("x", TensorProto.FLOAT16, ["n", 2])], [value("y", TensorProto.FLOAT16, ["n", 2])]
+    return save(path, [helper.make_node("Identity", ["x"], ["y"])], *tensors, {})

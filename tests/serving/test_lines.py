@@ -193,3 +193,41 @@ def test_company_is_waited_for_only_while_requests_come_together():
     desk, (_, waited, given) = at_the_desk(scene)
     assert (waited, given) == (1, [[4.0], [6.0]])
     assert desk.model.calls[-1] == [2.0, 3.0]
+
+
+class Doubler:
+    """A model that doubles."""
+
+    size_bytes = 0
+
+    def run(self, outputs, feeds):
+        return [feeds["x"] * 2]
+
+
+def test_many_threads_and_leavers_lose_and_mix_up_nothing():
+    holds, room, random = Counter(), Room(), np.random.default_rng(1)
+
+    async def client(line: Line, value: float) -> None:
+        work = Work(room, 10_000, predict, TARGET, orjson.dumps({"instances": [value]}), {})
+        try:
+            line.add(work, (None, TOGETHER, Batching(max_size=3, max_wait_ms=1))[random.integers(3)])
+            if random.random() < 0.3:
+                await asyncio.sleep(random.random() / 1000)
+                work.future.cancel()
+            assert orjson.loads((await work.future).body) == {"predictions": [2 * value]}
+        except asyncio.CancelledError:
+            pass
+        finally:
+            work.leave()
+
+    async def play(executor: ThreadPoolExecutor) -> Line:
+        line = Line(Doubler(), Pace(), executor, 8, holds.hold, holds.release)
+        for start in range(0, 2000, 200):
+            await asyncio.gather(*(client(line, float(value)) for value in range(start, start + 200)))
+        await soon(lambda: not holds.held)
+        return line
+
+    with ThreadPoolExecutor(4) as executor:
+        line = asyncio.run(play(executor))
+    assert room.waiting == 0
+    assert line.calls < line.requests <= 2000

@@ -246,3 +246,64 @@ def test_outputs_that_are_not_one_row_per_instance_are_sent_to_infer():
 def test_predict_takes_no_binary_tensors():
     with pytest.raises(RequestRefused, match="binary"):
         predict(target(("x", "FP32", [-1])), Echo(), b'{"instances": [1]}', 5)
+
+
+LABELLED = Target(
+    "p.m",
+    "1",
+    Interface(
+        Signature.model_validate(
+            {
+                "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
+                "outputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}],
+                "labels": ["red", "green", "blue"],
+            }
+        )
+    ),
+)
+
+
+def classified(aim: Target, rows: list[list[float]], count: object) -> dict:
+    tensor = {"name": "x", "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": rows}
+    wanted = [{"name": "x", "parameters": {"classification": count}}]
+    answer = infer(aim, Echo(), orjson.dumps({"inputs": [tensor], "outputs": wanted}), None)
+    return json.loads(answer.body)["outputs"][0]
+
+
+def test_the_likeliest_classes_come_with_index_and_label():
+    output = classified(LABELLED, [[0.25, 0.5, 0.125], [1.0, 0.0, 2.0]], 2)
+    assert (output["datatype"], output["shape"]) == ("BYTES", [2, 2])
+    assert output["data"] == ["0.5:1:green", "0.25:0:red", "2.0:2:blue", "1.0:0:red"]
+
+
+def test_classes_without_labels_and_more_than_there_are():
+    assert classified(target(("x", "FP32", [-1, -1])), [[0.0, 1.0]], 9)["data"] == ["1.0:1", "0.0:0"]
+
+
+@pytest.mark.parametrize("count", [-1, "2", 1.5, None, True])
+def test_a_number_of_classes_that_is_none_is_refused(count):
+    with pytest.raises(RequestRefused, match="classification"):
+        classified(LABELLED, [[0.0, 1.0, 2.0]], count)
+
+
+@pytest.mark.parametrize(
+    ("document", "parameter"),
+    [
+        ({"parameters": {"sequence_id": 3}}, "sequence_id"),
+        ({"parameters": {"priority": 1}}, "priority"),
+        ({"parameters": {"timeout": 5}}, "timeout"),
+        ({"outputs": [{"name": "x", "parameters": {"shared_memory_region": "r"}}]}, "shared_memory_region"),
+        ({"inputs": [{"parameters": {"shared_memory_region": "r"}}]}, "shared_memory_region"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(document, parameter):
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}
+    inputs = [{**tensor, **document.pop("inputs", [{}])[0]}]
+    with pytest.raises(RequestRefused, match=parameter):
+        infer(target(("x", "FP32", [-1])), Echo(), orjson.dumps({"inputs": inputs, **document}), None)
+
+
+def test_parameters_of_other_servers_that_change_nothing_are_let_pass():
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0], "parameters": {"content_type": "np"}}
+    document = {"inputs": [tensor], "parameters": {"content_type": "pd"}}
+    assert infer(target(("x", "FP32", [-1])), Echo(), orjson.dumps(document), None)

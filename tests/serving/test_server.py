@@ -239,7 +239,7 @@ def test_the_open_paths(digits):
 
     server, live, ready, version, root = asyncio.run(run())
     assert server.json()["name"] == "raymill"
-    assert server.json()["extensions"] == ["binary_tensor_data"]
+    assert "binary_tensor_data" in server.json()["extensions"]
     assert (live.json(), ready.json()) == ({"live": True}, {"ready": True})
     assert version.json()["name"] == "raymill"
     assert version.json()["version"]

@@ -7,7 +7,7 @@ import torch.export
 
 from ..errors import ModelBroken
 from ..table import Signature
-from .torch_values import TorchModel
+from .torch_values import TorchModel, first_line
 
 
 def load(path: Path, signature: Signature) -> TorchModel:
@@ -20,5 +20,5 @@ def load(path: Path, signature: Signature) -> TorchModel:
         # From memory: by a path torch insists on the suffix .pt2.
         module = torch.export.load(io.BytesIO(path.read_bytes())).module()
     except Exception as error:  # torch raises classes of pickle, zip and its own here, without a root
-        raise ModelBroken(f"torch cannot load the exported program: {error}") from error
+        raise ModelBroken(f"torch cannot load the exported program: {first_line(error)}") from error
     return TorchModel(module, signature, path.stat().st_size)

@@ -9,7 +9,6 @@ from ..errors import ModelBroken, ModelFailed
 from ..table import Signature
 from . import Array, Feeds
 
-# torch has these and cannot do much with them; a model asks for them as signed integers.
 _TEXTS = "BYTES"
 
 
@@ -19,10 +18,11 @@ class TorchModel:
     An answer may be one tensor, a tuple or list of them, or a dictionary by the names of the outputs.
     """
 
-    def __init__(self, module: Callable[..., Any], signature: Signature, size_bytes: int) -> None:
+    def __init__(self, module: Callable[..., Any], signature: Signature, size_bytes: int, device: str = "cpu") -> None:
         if texts := [spec.name for spec in (*signature.inputs, *signature.outputs) if spec.datatype == _TEXTS]:
             raise ModelBroken(f"torch knows no texts, and the signature has {texts} as BYTES.")
         self._module = module
+        self._device = device
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
         self.size_bytes = size_bytes
@@ -35,11 +35,15 @@ class TorchModel:
         """
         try:
             with torch.inference_mode():
-                answer = self._module(*[_tensor(feeds[name]) for name in self._inputs])
+                answer = self._module(*[self._tensor(feeds[name]) for name in self._inputs])
         except Exception as error:  # a program may raise anything
             raise ModelFailed(f"The model refuses the input: {_last_line(error)}") from error
         named = self._named(answer)
         return [_array(name, named[name]) for name in outputs]
+
+    def _tensor(self, array: Array) -> torch.Tensor:
+        # What came over the wire is read only, and torch warns of that.
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self._device)
 
     def _named(self, answer: Any) -> dict[str, Any]:
         if isinstance(answer, dict):
@@ -53,16 +57,16 @@ class TorchModel:
         return values
 
 
-def _tensor(array: Array) -> torch.Tensor:
-    # What came over the wire is read only, and torch warns of that.
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
 def _array(name: str, value: Any) -> Array:
     if not isinstance(value, torch.Tensor):
         raise ModelFailed(f"The model's output {name!r} is no tensor.")
     array: Array = value.detach().cpu().numpy()
     return array
+
+
+def first_line(error: Exception) -> str:
+    """Return what torch says, without the C++ frames below."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _last_line(error: Exception) -> str:

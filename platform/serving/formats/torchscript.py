@@ -7,7 +7,7 @@ import torch
 
 from ..errors import ModelBroken
 from ..table import Signature
-from .torch_values import TorchModel
+from .torch_values import TorchModel, first_line
 
 
 def load(path: Path, signature: Signature) -> TorchModel:
@@ -17,9 +17,11 @@ def load(path: Path, signature: Signature) -> TorchModel:
         ModelBroken: If torch cannot read it.
     """
     read: Any = torch.jit.load  # torch does not type it
+    # Ray shows a process the GPUs that it was given, and no others.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        module = read(str(path), map_location="cpu")
+        module = read(str(path), map_location=device)
     except (RuntimeError, ValueError, OSError) as error:
-        raise ModelBroken(f"torch cannot load the TorchScript file: {error}") from error
+        raise ModelBroken(f"torch cannot load the TorchScript file: {first_line(error)}") from error
     module.eval()
-    return TorchModel(module, signature, path.stat().st_size)
+    return TorchModel(module, signature, path.stat().st_size, device)

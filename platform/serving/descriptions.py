@@ -1,0 +1,173 @@
+"""What a model server tells about its models: metadata, readiness, configuration, statistics, the index, OpenAPI.
+
+Sources: Open Inference Protocol v2 and, of Triton's extensions, "Model Configuration", "Statistics" and "Model
+Repository", of which the index alone is offered: models are loaded when they are asked for.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+import redis
+import redis.asyncio
+
+from ..kernel.cache import CacheUnavailable
+from ..kernel.errors import RaymillError
+from .directory import Directory, Endpoint, Route
+from .edge import Edge
+from .errors import RouteNotFound
+from .exchange import Head
+from .metrics import metrics_key
+from .openapi import openapi
+from .pool import ModelPool
+from .protocol import read_json
+from .tensors import Port
+
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository(index)", "statistics"]
+
+_PLATFORM = {"onnx": "onnx_onnxruntime"}
+_NS_PER_US = 1000
+Document = tuple[Any, int]
+
+
+class Descriptions:
+    """Answers questions about endpoints, for those who may invoke them."""
+
+    def __init__(
+        self, edge: Edge, directory: Directory, pool: ModelPool, cache: redis.asyncio.Redis, *, timeout_s: float
+    ) -> None:
+        self._edge = edge
+        self._directory = directory
+        self._pool = pool
+        self._cache = cache
+        self._timeout_s = timeout_s
+
+    async def of(self, head: Head, name: str, rest: list[str]) -> Document:
+        """Return a document about an endpoint, and the status of the answer.
+
+        Raises:
+            RouteNotFound: If there is none of this kind.
+            RaymillError: If the caller may not invoke the endpoint.
+        """
+        number, kind = _asked(head.path, rest)
+        _, endpoint = self._edge.admit(head.headers, name, head.client)
+        route = endpoint.route(number) if number else endpoint.newest()
+        match kind:
+            case "ready":
+                is_ready = self._is_ready([route] if number else endpoint.serving)
+                return {"name": name, "ready": is_ready}, 200 if is_ready else 503
+            case "config":
+                return _config(route), 200
+            case "stats":
+                return {"model_stats": await self._statistics(endpoint, [route] if number else None)}, 200
+            case "openapi.json":
+                return openapi(endpoint, route), 200
+        return _metadata(route, [*endpoint.routes]), 200
+
+    async def statistics(self, head: Head) -> Document:
+        """Return the statistics of all endpoints that the caller may invoke."""
+        gathered = [await self._statistics(endpoint, None) for endpoint in self._admitted(head)]
+        return {"model_stats": [one for statistics in gathered for one in statistics]}, 200
+
+    def index(self, head: Head, body: bytes) -> Document:
+        """Return names, versions and states of what the caller may invoke; with ``{"ready": true}`` of what is ready.
+
+        Raises:
+            ValidationFailed: If the body is none of this.
+        """
+        only_ready = bool(body) and read_json(body).get("ready") is True
+        entries = [
+            self._entry(route, has_weight=route in endpoint.serving)
+            for endpoint in self._admitted(head)
+            for route in endpoint.routes.values()
+        ]
+        return [entry for entry in entries if entry["state"] == "READY" or not only_ready], 200
+
+    def _admitted(self, head: Head) -> list[Endpoint]:
+        caller = self._edge.authenticate(head.headers.get(b"authorization"), head.headers.get(b"x-api-key"))
+        admitted = []
+        for name in sorted(self._directory.endpoints):
+            try:
+                admitted.append(self._edge.authorize(caller, name))
+            except RaymillError:
+                continue
+        return admitted
+
+    def _entry(self, route: Route, *, has_weight: bool) -> dict[str, str]:
+        is_ready = has_weight and self._is_ready([route])
+        reason = "" if has_weight else "it has no weight"
+        state = "READY" if is_ready else "UNAVAILABLE"
+        return {"name": route.target.name, "version": route.target.version, "state": state, "reason": reason}
+
+    def _is_ready(self, routes: list[Route]) -> bool:
+        return not any(self._pool.is_failing(route.revision) for route in routes)
+
+    async def _statistics(self, endpoint: Endpoint, routes: list[Route] | None) -> list[dict[str, Any]]:
+        """Read what all servers have counted."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                counted = await cast(Any, self._cache.hgetall(metrics_key(endpoint.document.endpoint_id)))
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            raise CacheUnavailable from error
+        return [_statistics(route, counted) for route in routes or endpoint.routes.values()]
+
+
+def _asked(path: str, rest: list[str]) -> tuple[str | None, str]:
+    """Return the revision and the kind of document that a path asks for."""
+    number = None
+    if len(rest) >= 2 and rest[0] == "versions":
+        number, rest = rest[1], rest[2:]
+    kinds = ("ready", "config", "stats") if number else ("ready", "config", "stats", "openapi.json")
+    if len(rest) > 1 or (rest and rest[0] not in kinds):
+        raise RouteNotFound(path)
+    return number, rest[0] if rest else ""
+
+
+def _metadata(route: Route, versions: list[str]) -> dict[str, Any]:
+    interface = route.target.interface
+    return {
+        "name": route.target.name,
+        "versions": versions,
+        "platform": _PLATFORM.get(route.revision.format, route.revision.format),
+        "inputs": [_tensor(port) for port in interface.inputs.values()],
+        "outputs": [_tensor(port) for port in interface.outputs.values()],
+        "parameters": {"labels": route.revision.signature.labels},
+    }
+
+
+def _tensor(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "datatype": port.datatype, "shape": port.shape}
+
+
+def _config(route: Route) -> dict[str, Any]:
+    interface = route.target.interface
+    return {
+        "name": route.target.name,
+        "platform": _PLATFORM.get(route.revision.format, route.revision.format),
+        "backend": route.revision.format,
+        # Shapes are whole: the protocol adds a dimension to them only where this is not zero.
+        "max_batch_size": 0,
+        "input": [_configured(port) for port in interface.inputs.values()],
+        "output": [_configured(port) for port in interface.outputs.values()],
+    }
+
+
+def _configured(port: Port) -> dict[str, Any]:
+    kind = "STRING" if port.datatype == "BYTES" else port.datatype
+    return {"name": port.name, "data_type": f"TYPE_{kind}", "dims": port.shape}
+
+
+def _statistics(route: Route, counted: Mapping[bytes, bytes]) -> dict[str, Any]:
+    def count(field: str) -> int:
+        return int(counted.get(f"{route.target.version}:{field}".encode(), 0))
+
+    requests, failed, ns = count("requests"), count("errors"), count("latency_us") * _NS_PER_US
+    return {
+        "name": route.target.name,
+        "version": route.target.version,
+        "inference_count": requests - failed,
+        # What runs together is not counted apart, and refusals take next to no time.
+        "execution_count": requests - failed,
+        "inference_stats": {"success": {"count": requests - failed, "ns": ns}, "fail": {"count": failed, "ns": 0}},
+        "batch_stats": [],
+    }
