@@ -123,9 +123,12 @@ def body_of(name: str, values: dict[str, str]) -> dict[str, Any]:
         "deploy_model": mine | {"name": "another", "model": values["model"], "version": 2},
         "update_deployment": {"version": 2},
         "scale_deployment": {"replicas": 2},
+        "set_deployment_traffic": {"weights": {"1": 100}},
+        "promote_revision": {},
         "submit_ray_job": {"entrypoint": "true"},
     }
     files: dict[str, dict[str, Any]] = {
+        "stream_deployment_events": {"params": {"seconds": 0}},
         "upload_dataset": {"content": TABLE, "params": {"filename": "new.csv"}},
         "import_model_version": {"content": linear_onnx(), "params": {"filename": "new.onnx"}},
         "upload_model_artifact": {"content": linear_onnx()},

@@ -24,6 +24,23 @@ def linear_onnx(inputs: int = 2, outputs: int = 3, fill: float = 1.0) -> bytes:
     return content
 
 
+def glutton_onnx(gigabytes: int) -> bytes:
+    """Return the bytes of ``y = x``, which asks for so much memory on the way."""
+    shape = numpy_helper.from_array(np.array([gigabytes * 2**28]), "shape")
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["x", "zero"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    tensors = [value("x", TensorProto.FLOAT, ["n", 1])], [value("y", TensorProto.FLOAT, ["n", 1])]
+    graph = helper.make_graph(nodes, "glutton", *tensors, [shape])
+    content: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
+    ).SerializeToString()
+    return content
+
+
 def external(tensor: onnx.TensorProto, location: str = "../../etc/passwd") -> None:
     """Make a tensor point to a file."""
     tensor.ClearField("raw_data")

@@ -3,7 +3,7 @@
 import ast
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,16 @@ PUBLIC = {
     "GET /v1/auth/sso", "GET /v1/auth/sso/{provider}/login", "GET /v1/auth/sso/{provider}/callback",
 }  # fmt: skip
 PUBLIC_OF_THE_DATA_PLANE = {"/v2", "/v2/health/live", "/v2/health/ready", "/version", "/"}
+# They show each caller its own endpoints.
+OVERVIEWS = {"/v2/models/stats", "/v2/repository/index"}
+REFUSED_TO_ALL = {"/v2/repository/{rest:path}", "/v2/{extension}/{rest:path}"}
+DOORS = [
+    (method, version + door)
+    for version in ("", "/versions/1")
+    for method, door in [
+        ("GET", ""), ("GET", "/ready"), ("GET", "/config"), ("GET", "/stats"), ("POST", "/infer"), ("POST", "/predict"),
+    ]
+] + [("GET", "/openapi.json"), ("POST", "/feedback")]  # fmt: skip
 
 PLATFORM = frozenset(Permission) - ROLES[ProjectRole.OWNER] - JOB_PERMISSIONS
 # Keys act by their makers' membership, which an administrator need not have.
@@ -268,12 +278,19 @@ def _opened(client: TestClient, path: str, headers: dict[str, str]) -> int:
 
 def _paths_of_the_data_plane() -> list[str]:
     """Read from the model server's own source which paths it answers; it has no router to ask."""
-    cases: list[ast.MatchSequence] = []
-    for method in (ModelServer._route, ModelServer._state):
-        tree = ast.parse(inspect.getsource(method).replace("\n    ", "\n").lstrip())
-        cases += [case.pattern for node in ast.walk(tree) if isinstance(node, ast.Match) for case in node.cases
-                  if isinstance(case.pattern, ast.MatchSequence)]  # fmt: skip
-    return ["/" + "/".join(_segment(part) for part in case.patterns) for case in cases]
+    return [*_paths_of(ModelServer._route), *_paths_of(ModelServer._state), *_paths_of(ModelServer._describe, "/v2")]
+
+
+def _paths_of(method: Callable[..., Any], prefix: str = "") -> list[str]:
+    tree = ast.parse(inspect.getsource(method).replace("\n    ", "\n").lstrip())
+    cases = [case.pattern for node in ast.walk(tree) if isinstance(node, ast.Match) for case in node.cases]
+    paths = [case.patterns for case in cases if isinstance(case, ast.MatchSequence)]
+    # What another method parts further says nothing itself.
+    return [f"{prefix}/" + "/".join(map(_segment, path)) for path in paths if not _is_handed_on(path)]
+
+
+def _is_handed_on(path: list[ast.pattern]) -> bool:
+    return any(isinstance(part, ast.MatchOr) for part in path) and isinstance(path[-1], ast.MatchStar)
 
 
 def _segment(pattern: ast.pattern) -> str:
@@ -283,15 +300,16 @@ def _segment(pattern: ast.pattern) -> str:
         case ast.MatchAs(pattern=ast.MatchOr(), name=name) | ast.MatchAs(pattern=None, name=name):
             return "{" + str(name) + "}"
         case ast.MatchStar(name=name):
-            return "{" + str(name) + ":path}"
+            return "{" + str(name or "rest") + ":path}"
         case _:
             raise AssertionError(f"The walk cannot read {ast.dump(pattern)}.")
 
 
 def test_every_path_of_the_data_plane_is_public_or_an_endpoints() -> None:
     paths = set(_paths_of_the_data_plane())
-    assert paths >= PUBLIC_OF_THE_DATA_PLANE
-    assert all(path.startswith("/v2/models/{name}/") for path in paths - PUBLIC_OF_THE_DATA_PLANE), paths
+    assert paths >= PUBLIC_OF_THE_DATA_PLANE | OVERVIEWS
+    others = paths - PUBLIC_OF_THE_DATA_PLANE - OVERVIEWS - REFUSED_TO_ALL
+    assert all(path.startswith("/v2/models/{name}/") for path in others), others
 
 
 def test_each_role_and_key_calls_the_endpoint_as_the_table_says(
@@ -312,17 +330,25 @@ async def _call_all(settings: Settings, endpoint: str, people: list[Who]) -> lis
             for path in PUBLIC_OF_THE_DATA_PLANE:
                 answer = await client.get(path)
                 problems += [f"{path}: {answer.text}"] if answer.status_code not in (200, 307) else []
-            for method, door in [("GET", ""), ("GET", "/ready"), ("POST", "/infer"), ("POST", "/predict")]:
-                for version in ("", "/versions/1"):
-                    for who in [Who("nobody", {}), *people]:
-                        path = f"/v2/models/{endpoint}{version}{door}"
-                        body = {} if method == "GET" else {"json": row}
-                        answer = await client.request(method, path, headers=who.headers, **body)
-                        if not _is_as_the_grants_say(answer, who):
-                            problems.append(f"{method} {path} as {who.name}: {answer.status_code} {answer.text}")
+            for method, door in DOORS:
+                for who in [Who("nobody", {}), *people]:
+                    body = {} if method == "GET" else {"json": row}
+                    answer = await client.request(method, f"/v2/models/{endpoint}{door}", headers=who.headers, **body)
+                    if not _is_as_the_grants_say(answer, who):
+                        problems.append(f"{method} {door} as {who.name}: {answer.status_code} {answer.text}")
+            for method, path in [("GET", "/v2/models/stats"), ("POST", "/v2/repository/index")]:
+                for who in [Who("nobody", {}), *people]:
+                    answer = await client.request(method, path, headers=who.headers)
+                    is_shown = answer.status_code == 200 and endpoint in answer.text
+                    if answer.status_code != (200 if who.headers else 401) or is_shown is not _may_invoke(who):
+                        problems.append(f"{method} {path} as {who.name}: {answer.status_code} {answer.text}")
     finally:
         await server.stop()
     return problems
+
+
+def _may_invoke(who: Who) -> bool:
+    return Permission.ENDPOINT_INVOKE in who.held
 
 
 def _is_as_the_grants_say(answer: httpx.Response, who: Who) -> bool:
@@ -330,7 +356,7 @@ def _is_as_the_grants_say(answer: httpx.Response, who: Who) -> bool:
         return answer.status_code == 401
     if not who.held:
         return answer.status_code == 404
-    if Permission.ENDPOINT_INVOKE in who.held:
+    if _may_invoke(who):
         return answer.status_code not in (401, 403, 404)
     return answer.status_code == 403 and answer.json()["details"] == {"permission": "endpoint:invoke"}
 

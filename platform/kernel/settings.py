@@ -203,8 +203,8 @@ class ServingSettings(BaseModel):
     heartbeat_s: float = Field(1.0, gt=0, description="Seconds between two signs of life of a model server")
     try_models: Literal["all", "suspects"] = Field(
         "all",
-        description="Which artifacts a process of their own loads first: all that are new to a node, or only those whose "
-        "loading a server did not survive",
+        description="Which artifacts a process of their own loads first: all that are new to a node, or only those "
+        "whose loading a server did not survive",
     )
     max_queued: int = Field(
         256, ge=1, description="Requests of one endpoint that wait in one replica, unless the endpoint says otherwise"
@@ -224,6 +224,9 @@ class ControllerSettings(BaseModel):
     max_concurrent_jobs: int = Field(2, ge=1, description="Training jobs that one cluster runs at a time")
     keep_apps_s: float = Field(
         600.0, ge=0, description="Seconds for which the app of a dedicated revision outlives its traffic, to roll back"
+    )
+    keep_logs_s: float = Field(
+        30 * 86_400.0, ge=86_400, description="Seconds for which inference logs and feedback are kept, by whole days"
     )
     collect_after_s: float = Field(
         86_400.0, ge=60, description="Seconds for which a stored file is kept after nothing refers to it any more"

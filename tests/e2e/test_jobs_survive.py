@@ -172,11 +172,14 @@ def test_jobs_outlive_a_worker_and_their_cluster_by_their_own_policy(
     log_of_done = jobs.logs(done.id)
     assert log_of_done
     drivers = [driver_of(job) for job in (fails, resumes)]
-    for process in [*EmbeddedRay(settings).find_processes(), *(one for one in drivers if one)]:
+    doomed = [*EmbeddedRay(settings).find_processes(), *(one for one in drivers if one)]
+    for process in doomed:
         # One that is found dead already died of the death of another.
         with suppress(psutil.NoSuchProcess):
             process.kill()
     killed = time.monotonic()
+    # The dead hold their ports until the kernel has taken them down.
+    assert not psutil.wait_procs(doomed, timeout=20)[1]
     platform.up()
     up = time.monotonic() - killed
     answer = tenant.client.endpoints.predict(tenant.deployment.endpoint, digits.held_out[:1])

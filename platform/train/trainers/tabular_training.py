@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from math import ceil, isfinite
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
