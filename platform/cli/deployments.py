@@ -268,6 +268,9 @@ def deploy_version(
             same = find_deployment(client, project_id=project_id, name=name, environment=environment)
         except NotFound:
             raise refused from None
+        if tier not in ("auto", same.tier):
+            # A deployment keeps its tier, and nobody should believe otherwise.
+            raise
         more = {"access": access} if access else {}
         deployment = client.deployments.update(same.id, version=version, **more, **(options or {}))
     return client.deployments.wait_until_ready(deployment.id, timeout_s=READY_WITHIN_S)

@@ -13,6 +13,7 @@ from ..auth.schemas import Principal
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.downloads import blob_answer, blob_answers
 from ..kernel.pagination import Page
+from ..kernel.paths import VERSION
 from ..kernel.resources import Resources
 from ..kernel.uploads import BINARY_BODY, received
 from . import service
@@ -95,20 +96,20 @@ def list_dataset_versions(dataset: DatasetReader, session: DbSession, query: Pag
     return service.list_versions(session, dataset=dataset, query=query).map(service.describe_version)
 
 
-@router.get("/{dataset_id}/versions/{version:int}")
+@router.get(f"/{{dataset_id}}/versions/{VERSION}")
 def get_dataset_version(version: VersionReader) -> DatasetVersionRead:
     """Return one version of a dataset."""
     return service.describe_version(version)
 
 
-@router.delete("/{dataset_id}/versions/{version:int}", status_code=204)
+@router.delete(f"/{{dataset_id}}/versions/{VERSION}", status_code=204)
 def delete_dataset_version(version: VersionWriter, session: DbSession) -> None:
     """Remove one version of a dataset; its number is not given again."""
     service.delete_version(session, version)
 
 
-@router.head("/{dataset_id}/versions/{version:int}/content", include_in_schema=False)
-@router.get("/{dataset_id}/versions/{version:int}/content", response_class=Response, responses=blob_answers(_PARQUET))
+@router.head(f"/{{dataset_id}}/versions/{VERSION}/content", include_in_schema=False)
+@router.get(f"/{{dataset_id}}/versions/{VERSION}/content", response_class=Response, responses=blob_answers(_PARQUET))
 def download_dataset(version: VersionReader, request: Request, resources: AppResources) -> Response:
     """Send the Parquet file of a version, whole or one range of it."""
     return blob_answer(

@@ -8,7 +8,7 @@ from hashlib import sha256
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import ServerSentEvent
 
-from ..auth.schemas import Principal
+from ..auth.deps import authenticate
 from ..kernel.errors import RaymillError
 from ..kernel.resources import Resources
 from . import service
@@ -19,13 +19,13 @@ _ON_THE_WAY = frozenset({DeploymentStatus.PENDING, DeploymentStatus.DEPLOYING})
 
 
 async def follow(
-    resources: Resources, principal: Principal, deployment_id: str, *, seen: str | None, seconds: float, goes_on: bool
+    resources: Resources, credential: str | None, deployment_id: str, *, seen: str | None, seconds: float, goes_on: bool
 ) -> AsyncIterator[ServerSentEvent]:
     """Yield the present state and each later one, until the change under way has come to its end or the time is up.
 
     Args:
         resources: The open connections.
-        principal: Who follows; the stream ends when it may not any more.
+        credential: Of whoever follows; the stream ends when it is worth nothing any more, or may not read this.
         deployment_id: The deployment.
         seen: Id of the last event that the client had; that state is not told again.
         seconds: How long at most.
@@ -34,7 +34,7 @@ async def follow(
     deadline = time.monotonic() + seconds
     while True:
         try:
-            state = await run_in_threadpool(_state, resources, principal, deployment_id)
+            state = await run_in_threadpool(_state, resources, credential, deployment_id)
         except RaymillError as error:
             yield ServerSentEvent(event="end", data={"type": error.type, "message": error.message})
             return
@@ -46,8 +46,9 @@ async def follow(
         await asyncio.sleep(_PERIOD_S)
 
 
-def _state(resources: Resources, principal: Principal, deployment_id: str) -> DeploymentEvent:
+def _state(resources: Resources, credential: str | None, deployment_id: str) -> DeploymentEvent:
     with resources.database.session() as session:
+        principal = authenticate(session, resources, credential)
         return service.get_state(session, principal=principal, deployment_id=deployment_id)
 
 

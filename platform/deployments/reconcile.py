@@ -229,16 +229,22 @@ def _note_one(session: Session, deployment: Deployment, revision: Revision, stat
     session.flush()
     failure = f"{_FAILS} {revision.number} fails: {_reason(state.message)}"
     if not has_failed(state):
-        _recover(deployment)
+        _recover(deployment, f"{_FAILS} {revision.number} fails")
+        _explain_start(deployment, revision, state)
     elif to_warm(deployment, [revision]):
         settle(session, deployment.id, {revision.number: failure})
     elif deployment.traffic.get(str(revision.number)) and deployment.status in _WORKING:
         deployment.status, deployment.reason = DeploymentStatus.DEGRADED, failure
 
 
-def _recover(deployment: Deployment) -> None:
-    if deployment.status == DeploymentStatus.DEGRADED and (deployment.reason or "").startswith(_FAILS):
+def _recover(deployment: Deployment, failure: str) -> None:
+    if deployment.status == DeploymentStatus.DEGRADED and (deployment.reason or "").startswith(failure):
         deployment.status, deployment.reason = DeploymentStatus.READY, None
+
+
+def _explain_start(deployment: Deployment, revision: Revision, state: AppState) -> None:
+    if deployment.status == DeploymentStatus.DEPLOYING and state.status == "DEPLOYING" and state.message:
+        deployment.reason = f"The app of revision {revision.number} is starting: {_reason(state.message)}"
 
 
 def _reason(message: str) -> str:

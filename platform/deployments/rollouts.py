@@ -112,8 +112,8 @@ def roll_back(session: Session, deployment: Deployment) -> None:
         NothingToRollBackTo: If there is none.
     """
     ready = {row.number for row in revisions_of(session, [deployment.id]) if row.status == RevisionStatus.READY}
-    whole = {} if deployment.pending_traffic else deployment.traffic
-    before = [number for number in deployment.releases if number in ready and str(number) not in _whole(whole)]
+    present = _whole(_present(deployment))
+    before = [number for number in deployment.releases if number in ready and str(number) not in present]
     if not before:
         raise NothingToRollBackTo(deployment.id)
     deployment.releases = deployment.releases[: deployment.releases.index(before[-1]) + 1]
@@ -158,6 +158,7 @@ def settle(session: Session, deployment_id: str, outcomes: Mapping[int, str]) ->
     rows = revisions_of(session, [deployment_id])
     concerned = to_warm(deployment, rows) & outcomes.keys()
     before = (deployment.pending_traffic, [row.status for row in rows])
+    serving = deployment.traffic
     failed = [(row.number, outcomes[row.number]) for row in rows if row.number in concerned and outcomes[row.number]]
     for row in rows:
         if row.number in concerned and row.status == RevisionStatus.WARMING:
@@ -169,7 +170,8 @@ def settle(session: Session, deployment_id: str, outcomes: Mapping[int, str]) ->
         _fail(session, deployment, *failed[0])
     if (deployment.pending_traffic, [row.status for row in rows]) == before:
         return False
-    note_change(session, deployment)
+    is_switched = not failed and deployment.traffic != serving
+    (note_rollout if is_switched else note_change)(session, deployment)
     return True
 
 
@@ -262,6 +264,13 @@ def _fail(session: Session, deployment: Deployment, number: int, reason: str) ->
         _await(session, deployment, {})
     deployment.status = DeploymentStatus.DEGRADED if deployment.traffic else DeploymentStatus.FAILED
     deployment.reason = f"Revision {number} did not become ready: {reason}"
+
+
+def _present(deployment: Deployment) -> Mapping[str, int]:
+    """Return the traffic that a rollback leaves: that before a stop, none while a rollout is under way."""
+    if deployment.status == DeploymentStatus.STOPPED:
+        return deployment.pending_traffic
+    return {} if deployment.pending_traffic else deployment.traffic
 
 
 def _whole(weights: Mapping[str, int]) -> list[str]:

@@ -3,13 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey
+from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey, credential_of
 from ..auth.needs import needs, shows
 from ..auth.permissions import Permission
-from ..auth.schemas import Principal
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
 from . import service
@@ -75,24 +74,24 @@ def get_deployment_status(deployment_id: str, session: DbSession, principal: Cur
     return DeploymentStatusRead.model_validate(deployment)
 
 
-def _check_reader(deployment_id: str, resources: AppResources, principal: DetachedPrincipal) -> Principal:
+def _check_reader(deployment_id: str, resources: AppResources, principal: DetachedPrincipal) -> None:
     with resources.database.session() as session:
         service.get_deployment(session, principal=principal, deployment_id=deployment_id)
-    return principal
 
 
-@router.get("/{deployment_id}/events", response_class=EventSourceResponse)
+@router.get("/{deployment_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_check_reader)])
 @needs(Permission.DEPLOYMENT_READ)
 async def stream_deployment_events(
     deployment_id: str,
+    request: Request,
     resources: AppResources,
-    principal: Annotated[Principal, Depends(_check_reader)],
     follow: bool = False,
     seconds: Annotated[float, Query(ge=0, le=3600)] = 300.0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow the states of a deployment until its change has ended, or with ``follow`` until the time is up."""
-    states = state_stream(resources, principal, deployment_id, seen=last_event_id, seconds=seconds, goes_on=follow)
+    credential = credential_of(request.headers)
+    states = state_stream(resources, credential, deployment_id, seen=last_event_id, seconds=seconds, goes_on=follow)
     async for state in states:
         yield state
 
@@ -114,7 +113,13 @@ def update_deployment(
     principal: CurrentPrincipal,
 ) -> DeploymentRead:
     """Serve another model version, by a new revision with all traffic, or change settings; each is live at once."""
-    deployment = service.update_deployment(session, principal=principal, deployment_id=deployment_id, data=data)
+    deployment = service.update_deployment(
+        session,
+        principal=principal,
+        deployment_id=deployment_id,
+        data=data,
+        defaults=resources.settings.quotas,
+    )
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 
@@ -133,7 +138,7 @@ def set_deployment_traffic(
 def promote_revision(
     deployment_id: str, data: Promotion, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentRead:
-    """Give one ready revision all traffic, the newest unless named; every model server follows when this answers."""
+    """Give one ready revision all traffic, the newest unless named; it is ready when every model server follows."""
     deployment = service.promote_revision(session, principal=principal, deployment_id=deployment_id, data=data)
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
@@ -154,7 +159,9 @@ def stop_deployment(
     deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentRead:
     """Let the endpoint answer 503 until it is started; apps of its own end."""
-    deployment = service.stop_deployment(session, principal=principal, deployment_id=deployment_id)
+    deployment = service.stop_deployment(
+        session, principal=principal, deployment_id=deployment_id, defaults=resources.settings.quotas
+    )
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 
@@ -164,7 +171,9 @@ def start_deployment(
     deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentRead:
     """Let a stopped endpoint answer again, with the traffic that it had."""
-    deployment = service.start_deployment(session, principal=principal, deployment_id=deployment_id)
+    deployment = service.start_deployment(
+        session, principal=principal, deployment_id=deployment_id, defaults=resources.settings.quotas
+    )
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 
@@ -174,7 +183,13 @@ def scale_deployment(
     deployment_id: str, data: DeploymentScale, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentRead:
     """Set the replicas of a dedicated deployment; refused for serverless ones, which share one pool."""
-    deployment = service.scale_deployment(session, principal=principal, deployment_id=deployment_id, data=data)
+    deployment = service.scale_deployment(
+        session,
+        principal=principal,
+        deployment_id=deployment_id,
+        data=data,
+        defaults=resources.settings.quotas,
+    )
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 

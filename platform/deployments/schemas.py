@@ -76,7 +76,7 @@ class KeysAccess(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     policy: Literal["keys"] = "keys"
-    keys: Annotated[list[str], Field(min_length=1, max_length=100)] | None = Field(
+    keys: Annotated[list[str], Field(min_length=1)] | None = Field(
         None, description="Ids of the only keys that may invoke; a key that is rotated brings its successor"
     )
 
@@ -319,7 +319,7 @@ class ApiEndpoint(BaseModel):
 
 
 class Examples(BaseModel):
-    """Calls to copy, with a row of the model's example or of zeros."""
+    """Calls to copy, with a row of zeros."""
 
     curl: str
     python: str

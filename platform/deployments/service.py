@@ -38,7 +38,7 @@ from .schemas import (
     Tier,
     TrafficUpdate,
 )
-from .tiers import is_shared, set_bounds, set_scale, set_tier
+from .tiers import amounts_of, is_shared, set_bounds, set_scale, set_tier
 
 
 def deploy_model(
@@ -54,7 +54,7 @@ def deploy_model(
         PermissionDenied: If it is to be open beyond the project and the principal may not do that.
         KeysNotUsable: If it is to be open to keys that could never invoke it.
         DeploymentExists: If the project has a deployment of that name in that environment.
-        QuotaExceeded: If the project may not have one more.
+        QuotaExceeded: If the project may not have one more, or not the CPUs or GPUs of its replicas.
     """
     project = authorize(session, principal, data.project_id, Permission.DEPLOYMENT_WRITE)
     _check_environment(session, principal, project.id, data.environment)
@@ -77,6 +77,7 @@ def deploy_model(
     amounts = {Quota.DEPLOYMENTS: 1}
     quotas.reserve(session, defaults=defaults, project_id=project.id, owner=deployment.id, amounts=amounts)
     add_revision(session, deployment, version=data.version)
+    _claim_replicas(session, deployment, defaults)
     return deployment
 
 
@@ -111,7 +112,7 @@ def glance_at_deployments(session: Session, project_id: str) -> Glance:
 
 
 def update_deployment(
-    session: Session, *, principal: Principal, deployment_id: str, data: DeploymentUpdate
+    session: Session, *, principal: Principal, deployment_id: str, data: DeploymentUpdate, defaults: QuotaSettings
 ) -> Deployment:
     """Make a revision of another model version and give it all traffic when it is warm, or change settings.
 
@@ -122,6 +123,7 @@ def update_deployment(
         PermissionDenied: If it is to be open beyond the project and the principal may not do that.
         KeysNotUsable: If it is to be open to keys that could never invoke it.
         ScalingNotApplicable: If resources or scaling are asked for and it is serverless.
+        QuotaExceeded: If the project may not have the CPUs or GPUs of its replicas.
     """
     deployment = _writable(session, principal, deployment_id)
     if data.access is not None:
@@ -129,6 +131,7 @@ def update_deployment(
     deployment.options = deployment.options | data.changed_options
     if data.resources is not None or data.scaling is not None:
         set_scale(deployment, resources=data.resources, scaling=data.scaling)
+        _claim_replicas(session, deployment, defaults)
     if data.makes_revision:
         add_revision(session, deployment, version=data.version, takes_over=data.promote)
     else:
@@ -140,7 +143,7 @@ def admit_successor(session: Session, *, project_id: str, key_id: str, successor
     """Let a key that replaces another invoke where the other was named."""
     theirs = select(Deployment).where(Deployment.project_id == project_id, names_key(key_id), ~names_key(successor_id))
     for deployment in session.exec(theirs.order_by(Deployment.id).with_for_update()):
-        add_key(deployment, successor_id)
+        add_key(session, deployment, successor_id)
         note_change(session, deployment)
 
 
@@ -180,7 +183,9 @@ def roll_back_deployment(session: Session, *, principal: Principal, deployment_i
     return deployment
 
 
-def stop_deployment(session: Session, *, principal: Principal, deployment_id: str) -> Deployment:
+def stop_deployment(
+    session: Session, *, principal: Principal, deployment_id: str, defaults: QuotaSettings
+) -> Deployment:
     """Let the endpoint answer nobody until it is started.
 
     Raises:
@@ -188,23 +193,28 @@ def stop_deployment(session: Session, *, principal: Principal, deployment_id: st
     """
     deployment = _writable(session, principal, deployment_id)
     rollouts.stop(session, deployment)
+    _claim_replicas(session, deployment, defaults)
     return deployment
 
 
-def start_deployment(session: Session, *, principal: Principal, deployment_id: str) -> Deployment:
+def start_deployment(
+    session: Session, *, principal: Principal, deployment_id: str, defaults: QuotaSettings
+) -> Deployment:
     """Let a stopped endpoint answer again as before.
 
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
         NothingToStart: If no revision is to have traffic.
+        QuotaExceeded: If the project may not have the CPUs or GPUs of its replicas.
     """
     deployment = _writable(session, principal, deployment_id)
     rollouts.start(session, deployment)
+    _claim_replicas(session, deployment, defaults)
     return deployment
 
 
 def scale_deployment(
-    session: Session, *, principal: Principal, deployment_id: str, data: DeploymentScale
+    session: Session, *, principal: Principal, deployment_id: str, data: DeploymentScale, defaults: QuotaSettings
 ) -> Deployment:
     """Set the replicas of a dedicated deployment, or the bounds within which they follow the load.
 
@@ -212,9 +222,11 @@ def scale_deployment(
         DeploymentNotFound: If it does not exist, or not for this principal.
         ScalingNotApplicable: If it is serverless.
         BoundsCrossed: If it would have more replicas at least than at most.
+        QuotaExceeded: If the project may not have the CPUs or GPUs of its replicas.
     """
     deployment = _writable(session, principal, deployment_id)
     set_bounds(deployment, data.bounds)
+    _claim_replicas(session, deployment, defaults)
     note_change(session, deployment)
     return deployment
 
@@ -306,6 +318,11 @@ def _writable(session: Session, principal: Principal, deployment_id: str) -> Dep
     if held is None:
         raise DeploymentNotFound(deployment_id)
     return held
+
+
+def _claim_replicas(session: Session, deployment: Deployment, defaults: QuotaSettings) -> None:
+    owner, amounts = deployment.id, amounts_of(deployment)
+    quotas.reserve(session, defaults=defaults, project_id=deployment.project_id, owner=owner, amounts=amounts)
 
 
 def _check_environment(session: Session, principal: Principal, project_id: str, environment: str) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import ColumnElement, Text, cast, exists
 from sqlmodel import Session, col, select
 
+from ..projects.quotas import Quota
 from ..registry import versions as model_versions
 from ..registry.schemas import Servable
 from ..serving.formats import POOL_FORMATS, PROGRAM_FORMATS
 from .errors import BoundsCrossed, ScalingNotApplicable
 from .models import Deployment, Revision
-from .schemas import DeploymentCreate, ResourceRequest, Scaling, Tier
+from .schemas import DeploymentCreate, DeploymentStatus, ResourceRequest, Scaling, Tier
 
 APP_PREFIX = "ep-"
 #: Serve's word for an app that can answer, if only after a cold start.
@@ -84,6 +85,16 @@ def choose_artifact(session: Session, deployment: Deployment, version_id: str) -
 def app_of(deployment: Deployment, number: int) -> str | None:
     """Return the app that answers for a revision, None where the pool does."""
     return f"{APP_PREFIX}{deployment.id}-r{number}" if deployment.tier == Tier.DEDICATED else None
+
+
+def amounts_of(deployment: Deployment) -> dict[Quota, float]:
+    """Return what the apps of a deployment may take at once, by its bounds; nothing where the pool answers."""
+    is_up = deployment.tier == Tier.DEDICATED and deployment.status != DeploymentStatus.STOPPED
+    replicas = deployment.scaling["max_replicas"] if is_up else 0
+    return {
+        Quota.CPUS: deployment.requested["cpus"] * replicas,
+        Quota.GPUS: deployment.requested["gpus"] * replicas,
+    }
 
 
 def is_shared(revisions: Collection[Revision]) -> bool:

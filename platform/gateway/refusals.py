@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..auth.audit import Refusal, record_refusals
 from ..kernel.acting import Acting, Subject, on_behalf
 from ..kernel.db import Database
+from ..kernel.limits import network_of
 from ..kernel.telemetry import current_request_id
 from .metrics import RequestMetrics
 from .refusal_tally import RefusalTally
@@ -40,7 +41,7 @@ class Refusals:
         """Let a refusal be written; never waits."""
         with self._lock:
             waiting = self._close_minute()
-            if self._tally.admits(refusal.address):
+            if self._tally.admits(network_of(refusal.address)):
                 waiting.append(refusal)
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="audit-refusals", daemon=True)

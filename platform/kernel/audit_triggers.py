@@ -163,7 +163,8 @@ def _grant(connection: Connection, schema: str, role: str) -> None:
         f"GRANT USAGE ON SCHEMA {schema} TO {role}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-        f"REVOKE UPDATE, DELETE ON {schema}.{TABLE} FROM {role}",
+        f"REVOKE ALL ON {schema}.{TABLE} FROM {role}",
+        f"GRANT SELECT, INSERT ON {schema}.{TABLE} TO {role}",
         f"REVOKE INSERT, UPDATE, DELETE ON {schema}.alembic_version FROM {role}",
     ):
         _run(connection, statement)

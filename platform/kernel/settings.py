@@ -237,8 +237,8 @@ class QuotaSettings(BaseModel):
     """What one project may take at once unless an administrator gave it quotas of its own."""
 
     concurrent_jobs: int = Field(50, ge=0, description="Jobs of one project that wait or run")
-    cpus: float = Field(256.0, ge=0, description="CPUs that those jobs ask for")
-    gpus: float = Field(64.0, ge=0, description="GPUs that those jobs ask for")
+    cpus: float = Field(256.0, ge=0, description="CPUs that those jobs and the replicas of deployments may take")
+    gpus: float = Field(64.0, ge=0, description="GPUs that those jobs and the replicas of deployments may take")
     stored_bytes: int = Field(
         100 * 2**30, ge=0, description="Bytes of one project's datasets, artifacts, packages and checkpoints"
     )

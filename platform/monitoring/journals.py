@@ -39,7 +39,7 @@ class Place(NamedTuple):
             ValidationFailed: If it is not one that a former page gave.
         """
         moment, _, request_id = from_cursor(cursor).partition(":")
-        if not moment.isdigit() or len(moment) > len(str(_LATEST)):
+        if not moment.isdecimal() or len(moment) > len(str(_LATEST)):
             raise ValidationFailed("The cursor is not one that this API gave.", details={"cursor": cursor})
         return cls(int(moment), request_id)
 

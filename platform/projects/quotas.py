@@ -43,7 +43,8 @@ def reserve(
     limits = limits_of(_lock(session, project_id), defaults)
     used = _used(session, project_id, without=owner)
     for quota, amount in amounts.items():
-        if used[quota] + amount > limits[quota] + _ROUNDING:
+        # Asking for nothing is always granted, also above a limit that was lowered.
+        if amount and used[quota] + amount > limits[quota] + _ROUNDING:
             raise QuotaExceeded(quota, used=used[quota], asked=amount, limit=limits[quota])
     for quota, amount in amounts.items():
         _claim(session, project_id, quota, owner, amount)

@@ -62,7 +62,7 @@ def check_signature(given: Signature, graph: Signature) -> Signature:
     for kind, said, real in (("inputs", given.inputs, graph.inputs), ("outputs", given.outputs, graph.outputs)):
         if _outline(said) != _outline(real):
             raise BadSignature(
-                f"The signature's {kind} are not those of the ONNX graph.",
+                f"The signature's {kind} are not those of the file.",
                 details={"given": [one.model_dump() for one in said], "graph": [one.model_dump() for one in real]},
             )
     return given

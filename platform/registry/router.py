@@ -11,6 +11,7 @@ from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.downloads import blob_answer, blob_answers
 from ..kernel.pagination import Page
+from ..kernel.paths import VERSION
 from ..kernel.uploads import BINARY_BODY, received
 from . import service, uploads, versions
 from .deps import ModelReader, ModelWriter, VersionReader, VersionWriter, authorize_model
@@ -128,19 +129,19 @@ def get_model_versions(model: ModelReader, session: DbSession, query: Paging) ->
     return Page(items=versions.describe_versions(session, page.items), next_cursor=page.next_cursor)
 
 
-@router.get("/{model_id}/versions/{version:int}")
+@router.get(f"/{{model_id}}/versions/{VERSION}")
 def get_model_version(version: VersionReader, session: DbSession) -> VersionRead:
     """Return one version with its artifacts and lineage."""
     return versions.describe_version(session, version)
 
 
-@router.delete("/{model_id}/versions/{version:int}", status_code=204)
+@router.delete(f"/{{model_id}}/versions/{VERSION}", status_code=204)
 def delete_model_version(version: VersionWriter, session: DbSession) -> None:
     """Remove one version, unless something needs it; its number is not given again."""
     versions.delete_version(session, version)
 
 
-@router.post("/{model_id}/versions/{version:int}/complete")
+@router.post(f"/{{model_id}}/versions/{VERSION}/complete")
 @needs(Permission.MODEL_WRITE)
 def complete_model_version(
     data: VersionComplete,
@@ -156,14 +157,14 @@ def complete_model_version(
     return uploads.complete_version(resources, version_id=version_id, data=data)
 
 
-@router.post("/{model_id}/versions/{version:int}/fail")
+@router.post(f"/{{model_id}}/versions/{VERSION}/fail")
 def fail_model_version(data: VersionFailure, version: VersionWriter, session: DbSession) -> VersionRead:
     """Give up a draft, saying why."""
     failed = versions.mark_failed(session, version_id=version.id, error=data.error)
     return versions.describe_version(session, failed)
 
 
-@router.put("/{model_id}/versions/{version:int}/artifacts/{path:path}", openapi_extra=BINARY_BODY)
+@router.put(f"/{{model_id}}/versions/{VERSION}/artifacts/{{path:path}}", openapi_extra=BINARY_BODY)
 @needs(Permission.MODEL_WRITE)
 async def upload_model_artifact(
     model_id: str,
@@ -181,9 +182,9 @@ async def upload_model_artifact(
         return await run_in_threadpool(uploads.store_artifact, resources, draft, upload, path=path, type_=type_)
 
 
-@router.head("/{model_id}/versions/{version:int}/artifacts/{path:path}", include_in_schema=False)
+@router.head(f"/{{model_id}}/versions/{VERSION}/artifacts/{{path:path}}", include_in_schema=False)
 @router.get(
-    "/{model_id}/versions/{version:int}/artifacts/{path:path}", response_class=Response, responses=blob_answers()
+    f"/{{model_id}}/versions/{VERSION}/artifacts/{{path:path}}", response_class=Response, responses=blob_answers()
 )
 def download_model_artifact(
     path: str, version: VersionReader, session: DbSession, request: Request, resources: AppResources

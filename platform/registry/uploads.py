@@ -80,8 +80,9 @@ def complete_version(resources: Resources, *, version_id: str, data: VersionComp
     if onnx is not None and version.status == VersionStatus.DRAFT:
         graph = _signature_in_store(resources, onnx.uri, read_signature)
         signature = graph if signature is None else check_signature(signature, graph)
-    elif described is not None and signature is None:
-        signature = _signature_in_store(resources, described[1].uri, read_safetensors_signature)
+    elif described is not None and version.status == VersionStatus.DRAFT:
+        own = _signature_in_store(resources, described[1].uri, read_safetensors_signature)
+        signature = own if signature is None or own is None else check_signature(signature, own)
     with resources.session() as session:
         ready = versions.mark_ready(
             session,
@@ -155,7 +156,7 @@ def _signature_of(path: Path, format_name: str, given: Signature | None) -> Sign
                 "The file holds weights and no architecture; only what the platform's own trainers write can be served "
                 "by itself. Export the model to ONNX."
             )
-        return described
+        return described if given is None else check_signature(given, described)
     if given is None:
         raise SignatureMissing(
             f"A file of the format {format_name!r} is a program and is not opened here: send its signature along."

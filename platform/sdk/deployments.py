@@ -111,7 +111,7 @@ class Deployments:
         return self._changed("PUT", deployment_id, "traffic", body)
 
     def promote(self, deployment_id: str, revision: int | None = None) -> Deployment:
-        """Give all traffic to one ready revision, the newest unless named; every model server follows by then."""
+        """Give all traffic to one ready revision, the newest unless named; ready when every model server follows."""
         return self._changed("POST", deployment_id, "promote", {"revision": revision})
 
     def rollback(self, deployment_id: str) -> Deployment:
@@ -135,14 +135,14 @@ class Deployments:
         listed: builtins.list[dict[str, Any]] = self._transport.document("GET", f"{_PATH}/{deployment_id}/endpoints")
         return listed
 
-    def events(self, deployment_id: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """Walk through the states of a deployment until its change has ended, or with ``follow`` for as long as asked.
+    def events(self, deployment_id: str, *, follow: bool = False, seconds: float = 3600.0) -> Iterator[dict[str, Any]]:
+        """Walk through the states of a deployment until its change has ended, or with ``follow`` for that many seconds.
 
         Raises:
             NotFound: If there is no such deployment.
         """
         self.get(deployment_id)
-        states = self._transport.events(f"{_PATH}/{deployment_id}/events", {"follow": follow})
+        states = self._transport.events(f"{_PATH}/{deployment_id}/events", {"follow": follow, "seconds": seconds})
         return (state for name, state in states if name == "state")
 
     def delete(self, deployment_id: str) -> None:

@@ -156,7 +156,9 @@ async def _ask(door: _Door, app: str, question: Question, timeout_s: float) -> b
             answer: bytes = await response
             return answer
     except TimeoutError as error:
-        taken = response._replica_result_future.done()
+        assigned = response._replica_result_future
+        # The time limit cancels what was awaited: until a replica is found, that is the search for one.
+        taken = assigned.done() and not assigned.cancelled()
         response.cancel()
         if taken:
             raise RequestTimedOut(timeout_s) from error

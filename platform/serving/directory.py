@@ -156,6 +156,9 @@ class Directory:
         return True
 
     def _place(self, endpoint: Endpoint) -> None:
+        if before := self.endpoints.get(endpoint.name):
+            # Its requests are still here.
+            endpoint.room = before.room
         self.endpoints[endpoint.name] = endpoint
         self.warming.pop(endpoint.name, None)
         if endpoint.document.warming:

@@ -71,6 +71,9 @@ def error_response(error: RaymillError, head: Head) -> Response:
     return Response(error.status, orjson.dumps(body), (_JSON, *extra))
 
 
+_MOST_DIGITS = 18
+
+
 async def read_body(receive: Any, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
     """Read a request's body.
 
@@ -79,7 +82,7 @@ async def read_body(receive: Any, headers: dict[bytes, bytes], limit_bytes: int)
         ClientGone: If the client hangs up before the end.
     """
     announced = headers.get(b"content-length", b"0")
-    if announced.isdigit() and int(announced) > limit_bytes:
+    if announced.isdigit() and (len(announced) > _MOST_DIGITS or int(announced) > limit_bytes):
         raise _too_large(limit_bytes)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):

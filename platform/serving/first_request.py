@@ -4,6 +4,7 @@ from math import prod
 
 import orjson
 
+from .errors import ModelBroken
 from .formats import DTYPES
 from .instances import predict
 from .lines import Codec
@@ -11,12 +12,20 @@ from .protocol import JSON_LENGTH, infer
 from .table import Revision, TensorSpec
 
 _STRING_HEAD_BYTES = 4
+# No body may be larger, unless the settings say so; and a signature may name any size.
+_MOST_BYTES = 64 * 2**20
 
 
 def first_request(revision: Revision) -> tuple[Codec, bytes, dict[bytes, bytes]]:
-    """Return a request for this revision: its example, else zeros and empty texts, one where any size will do."""
+    """Return a request for this revision: its example, else zeros and empty texts, one where any size will do.
+
+    Raises:
+        ModelBroken: If the signature asks for inputs that no request could bring.
+    """
     if revision.example:
         return predict, orjson.dumps({"instances": revision.example}), {}
+    if sum(map(_size_bytes, revision.signature.inputs)) > _MOST_BYTES:
+        raise ModelBroken(f"The signature's inputs take more than {_MOST_BYTES} bytes, which no request may.")
     pieces = [(spec, bytes(_size_bytes(spec))) for spec in revision.signature.inputs]
     head = orjson.dumps({"inputs": [_tensor(spec, len(piece)) for spec, piece in pieces]})
     return infer, b"".join([head, *(piece for _, piece in pieces)]), {JSON_LENGTH: b"%d" % len(head)}

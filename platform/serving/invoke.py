@@ -95,13 +95,13 @@ class Invoker:
         caller, endpoint = self.admit(head, name)
         route = endpoint.route(number) if number is not None else endpoint.pick(self._traffic_key(head, endpoint))
         call = Call(head, caller, endpoint, route, started)
-        limit = endpoint.document.rate_limit
         counts: tuple[Header, ...] = ()
         try:
-            if limit is not None:
-                counts = await self._limits.admit(endpoint.document.endpoint_id, limit, caller, head.client)
+            if endpoint.document.rate_limit is not None:
+                counts = await self.count(head, caller, endpoint)
             answer = await self._answer(call, receive, codec)
-        except ClientGone:
+        except (ClientGone, asyncio.CancelledError):
+            self._record(call, ClientGone.status, ClientGone.type, b"")
             raise
         except RateExceeded as error:
             # Counted and not logged: a flood would push the rows of those who were answered out of the log.
@@ -116,15 +116,26 @@ class Invoker:
         self._record(call, 200, None, answer.body)
         return Response(200, answer.body, _headers(answer, route.header) + counts)
 
+    async def count(self, head: Head, caller: Caller, endpoint: Endpoint) -> tuple[Header, ...]:
+        """Count a request against the endpoint's rate limit, and return the headers that tell what is left.
+
+        Raises:
+            RateExceeded: If it comes too soon.
+        """
+        document = endpoint.document
+        if document.rate_limit is None:
+            return ()
+        return await self._limits.admit(document.endpoint_id, document.rate_limit, caller, head.client)
+
     async def warm(self, endpoint: Endpoint, route: Route) -> None:
         """Load a revision, however long that takes, and put its warm-up request to it.
 
         Raises:
             RaymillError: If it cannot be loaded or does not answer.
         """
+        loaded = await self._pool.load(route.revision) if route.revision.app is None else None
         codec, body, headers = first_request(route.revision)
         call = Call(Head("POST", "", headers, b"", ""), STRANGER, endpoint, route, 0.0, body)
-        loaded = await self._pool.load(route.revision) if route.revision.app is None else None
         # The second answer shows how long the model takes once it has found its memory.
         for _ in range(_WARM_UP_REQUESTS):
             await self._answer_slowly(call, loaded, codec)

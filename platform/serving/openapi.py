@@ -1,5 +1,6 @@
 """The OpenAPI document of one endpoint, made from the signature of the revision that answers."""
 
+from math import prod
 from typing import Any
 
 from .directory import Endpoint, Route
@@ -30,6 +31,7 @@ _ERROR = {
         "timestamp": {"type": "string", "format": "date-time"},
     },
 }
+_MOST_SHOWN = 1000
 _BEARER = {"type": "http", "scheme": "bearer", "description": "An access token, or an API key"}
 _KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 
@@ -151,8 +153,11 @@ def _zero_row(inputs: list[Port]) -> Any:
 
 def _zero(port: Port) -> Any:
     value = _ZEROS[port.dtype.kind]
-    for size in reversed(port.shape[1:]):
-        value = [value] * (1 if size == -1 else size)
+    sizes = [1 if size == -1 else size for size in port.shape[1:]]
+    # What nobody would read is shortened, and shows the form alone.
+    most = _MOST_SHOWN if prod(sizes) <= _MOST_SHOWN else 2
+    for size in reversed(sizes):
+        value = [value] * min(size, most)
     return value
 
 

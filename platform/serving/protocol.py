@@ -112,9 +112,12 @@ def infer(target: Target, body: bytes, headers: Mapping[bytes, bytes]) -> Questi
     return _Infer(target, request.get("id"), feeds, _wanted(target.interface, request))
 
 
+_MOST_DIGITS = 18
+
+
 def _json_length(headers: Mapping[bytes, bytes], limit: int) -> int:
     given = headers[JSON_LENGTH]
-    if not given.isdigit():
+    if not given.isdigit() or len(given) > _MOST_DIGITS:
         raise RequestRefused("Inference-Header-Content-Length must be a whole number of bytes.")
     if int(given) > limit:
         raise RequestRefused("Inference-Header-Content-Length exceeds the length of the body.")
@@ -201,7 +204,7 @@ def _wanted_one(interface: Interface, output: Any, all_binary: bool) -> _Wanted:
     port = interface.outputs.get(name) if isinstance(name, str) else None
     if port is None:
         raise RequestRefused(f"The model has no output {name!r}; it gives {interface.output_names}.")
-    parameters = output.get("parameters")
+    parameters = output.get("parameters") if isinstance(output, dict) else None
     if not isinstance(parameters, dict):
         return _Wanted(port, all_binary)
     _refuse(_NO_TENSOR_PARAMETERS & parameters.keys())

@@ -25,7 +25,7 @@ from uuid import uuid4
 
 import structlog
 
-from .errors import ModelBroken, ModelQuarantined
+from .errors import ModelBroken, ModelQuarantined, ModelUnavailable
 from .table import Revision
 from .trial import OUT_OF_MEMORY, Order
 
@@ -64,6 +64,7 @@ class Quarantine:
         self._tries_all = tries_all
         self._command = command
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_closed = False
         #: Threads that wait for trials, apart from those that load.
         self.executor = ThreadPoolExecutor(_TRIALS, thread_name_prefix="try")
 
@@ -89,12 +90,15 @@ class Quarantine:
         Raises:
             ModelQuarantined: If it has ended too many processes.
             ModelBroken: If it cannot be served.
+            ModelUnavailable: If the server stops meanwhile.
         """
         order = Order(revision=revision, path=path, memory_bytes=self._memory_bytes).model_dump_json().encode()
         for _ in range(DEATHS):
             if not self.must_try(revision):
                 return
             status, verdict, complaint = self._run(order)
+            if self._is_closed:
+                raise ModelUnavailable("The model server is stopping.", retry_after_s=1)
             if not status:
                 break
             self._note_death(revision.sha256, self._reason(status, complaint))
@@ -118,7 +122,8 @@ class Quarantine:
             _remove(death)
 
     def close(self) -> None:
-        """End the trials that are on."""
+        """End the trials that are on, which says nothing of their artifacts."""
+        self._is_closed = True
         for process in list(self._running):
             process.kill()
         self.executor.shutdown(wait=False, cancel_futures=True)
@@ -146,13 +151,18 @@ class Quarantine:
         return f"it ended {f'by signal {-status}' if status < 0 else f'with status {status}'}. {complaint}".strip()
 
     def _deaths(self, sha256: str) -> list[Path]:
-        """Return the records of deaths, oldest first, after what dead servers have left was made one."""
+        """Return the records of deaths, oldest first, after what dead servers have left was made one.
+
+        Servers that died together, as in an outage, make one: it has suspicions, and a trial to clear them.
+        """
         folder = self._folder / sha256
-        for note in _records(folder, _LOADING):
-            if _is_abandoned(note):
-                _remove(folder / _PROVEN)
-                self._note_death(sha256, "a model server died while it loaded the artifact.")
-                _remove(note)
+        if _records(folder, _LOADING):
+            with _alone(self._folder):
+                if dead := [note for note in _records(folder, _LOADING) if _is_abandoned(note)]:
+                    _remove(folder / _PROVEN)
+                    self._note_death(sha256, "a model server died while it loaded the artifact.")
+                    for note in dead:
+                        _remove(note)
         return _records(folder, _DEATH)
 
     def _note_death(self, sha256: str, reason: str) -> None:
@@ -198,6 +208,20 @@ def _records(folder: Path, kind: str) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.name.startswith(kind))
     except OSError:
         return []
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes of the node from counting the same deaths."""
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        log.warning("records_not_locked", folder=str(folder), error=str(error))
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_abandoned(note: Path) -> bool:

@@ -26,12 +26,15 @@ class _Unknown(Exception):
 class Redaction:
     """What is taken out of the payloads of one revision: of its inputs, or of its outputs."""
 
-    __slots__ = ("_columns", "_names", "_only")
+    __slots__ = ("_answers", "_columns", "_names", "_only")
 
-    def __init__(self, names: Iterable[str], columns: Mapping[str, Sequence[str] | None]) -> None:
+    def __init__(
+        self, names: Iterable[str], columns: Mapping[str, Sequence[str] | None], *, answers: bool = False
+    ) -> None:
         """Take out the named columns; ``columns`` are those of each tensor, where it has any."""
         self._names = frozenset(names)
         self._columns = columns
+        self._answers = answers
         self._only = next(iter(columns)) if len(columns) == 1 else None
 
     def clear(self, content: bytes) -> bytes | None:
@@ -106,7 +109,10 @@ class Redaction:
         columns = self._columns[name]
         if name in self._names:
             data = None
-        elif columns and not self._names.isdisjoint(columns) and isinstance(data, list):
+        elif columns and not self._names.isdisjoint(columns) and data is not None:
+            # One bare value has no place, and classes stand by their rank.
+            if not isinstance(data, list) or (self._answers and tensor.get("datatype") == "BYTES"):
+                raise _Unknown
             data = self._flat(data, columns)
         return {**tensor, "data": data}
 
@@ -134,7 +140,9 @@ def redactions(names: Iterable[str], signature: Signature) -> tuple[Redaction, R
     first, *others = signature.outputs
     labels = first.columns if signature.labels is None else tuple(map(str, signature.labels))
     outputs = {first.name: labels} | {spec.name: spec.columns for spec in others}
-    return Redaction(names, {spec.name: spec.columns for spec in signature.inputs}), Redaction(names, outputs)
+    return Redaction(names, {spec.name: spec.columns for spec in signature.inputs}), Redaction(
+        names, outputs, answers=True
+    )
 
 
 def _are_tensors(value: Any) -> bool:

@@ -128,6 +128,7 @@ class ModelServer:
         if head.method != "POST":
             raise MethodNotAllowed(head.method, "POST")
         caller, endpoint = self._invoker.admit(head, name)
+        await self._invoker.count(head, caller, endpoint)
         return self._parts.feedback.take(caller, endpoint, await read_body(receive, head.headers, BODY_BYTES))
 
     async def _describe(self, head: Head, path: list[str], receive: Any) -> Response:

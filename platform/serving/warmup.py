@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 Trial = tuple[str, int]
 Warm = Callable[[Endpoint, Route], Awaitable[None]]
 
-_ADVICE = " The request was made from the signature alone; give the model version an example of its input."
+_ADVICE = " The request was made from the signature alone: a row of zeros and empty texts."
 
 
 class Warmer:
@@ -113,7 +113,8 @@ class Warmer:
     async def _report(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                for (endpoint_id, number), reason in self._outcomes.items():
+                # A copy: trials end while Valkey is waited for.
+                for (endpoint_id, number), reason in list(self._outcomes.items()):
                     await self._channel.report_warm(endpoint_id, number, reason)
         except (redis.RedisError, OSError, TimeoutError) as error:
             log.info("warm_ups_reported_later", error=str(error))

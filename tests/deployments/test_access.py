@@ -90,6 +90,9 @@ def test_a_named_key_that_is_rotated_brings_its_successor(alice: Tenant, deploym
     assert held == {"policy": "keys", "keys": sorted([key_id, successor["id"]])}
     alice.delete(f"/api-keys/{key_id}")
     assert [door.by(key), door.by(successor["key"])] == [401, 200]
+    last = alice.post(f"/api-keys/{successor['id']}/rotate", json={"overlap_s": 60}).json()
+    held = alice.get(f"/deployments/{deployment}").json()["access"]["keys"]
+    assert held == sorted([successor["id"], last["id"]]), "the dead are not named any more"
 
 
 def test_what_means_nothing_is_refused(alice: Tenant, deployment: str) -> None:
@@ -106,6 +109,7 @@ NONSENSE: list[tuple[Any, str]] = [
     ({"policy": "project", "keys": None}, "keys"),
     ({"policy": "keys", "keys": []}, "at least 1"),
     ({"policy": "keys", "keys": ["key_1"]}, "key_1"),
+    ({"policy": "keys", "keys": [f"key_{n}" for n in range(101)]}, "At most 100"),
     ({}, "policy"),
     ("public", "access"),
 ]

@@ -64,6 +64,15 @@ def test_the_time_is_up_and_a_stranger_is_told_nothing(alice: Tenant, bob: Tenan
     assert bob.get(f"/deployments/{id_}/events", params={"seconds": 0}).status_code == 404
 
 
+def test_a_dead_session_ends_the_stream(alice: Tenant, digits: int) -> None:
+    id_ = deploy(alice)
+    leaving = threading.Timer(0.3, lambda: alice.post("/auth/logout-all"))
+    leaving.start()
+    events = follow(alice, id_, follow=True, seconds=20)
+    leaving.join()
+    assert (events[-1]["event"], events[-1]["type"]) == ("end", "AUTHENTICATION_ERROR")
+
+
 def test_a_deleted_deployment_ends_the_stream(alice: Tenant, digits: int) -> None:
     id_ = deploy(alice)
     deleting = threading.Timer(0.3, lambda: alice.delete(f"/deployments/{id_}"))

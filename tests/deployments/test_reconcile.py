@@ -273,6 +273,31 @@ def test_an_app_with_traffic_that_fails_is_tried_again_ever_later_and_its_deploy
 
 
 @pytest.mark.integration
+def test_news_of_one_app_does_not_heal_another_and_a_start_is_explained(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    first = cluster.made[0]
+    cluster.apps[first.name] = state("DEPLOYING", made_from=first.fingerprint, message="no node has 1 CPU")
+    loop.step()
+    assert read(alice, made)["reason"] == "The app of revision 1 is starting: no node has 1 CPU"
+    warmed(resources, made, 1)
+    alice.patch(f"/deployments/{made['id']}", json={"promote": False})
+    loop.step()
+    second = cluster.made[-1]
+    warmed(resources, made, 2)
+    alice.put(f"/deployments/{made['id']}/traffic", json={"weights": {"1": 90, "2": 10}})
+    fail(cluster, len(cluster.made) - 1)
+    loop.step()
+    cluster.apps[first.name] = state(made_from=first.fingerprint, replicas=2)
+    loop.step()
+    assert first.name != second.name
+    assert (read(alice, made)["status"], "revision 2 fails" in read(alice, made)["reason"]) == ("degraded", True)
+
+
+@pytest.mark.integration
 def test_nothing_is_done_while_the_cluster_is_away(alice: Tenant, loop: DedicatedApps, cluster: SteeredApps) -> None:
     import_program(alice, "net")
     deploy(alice, "net")

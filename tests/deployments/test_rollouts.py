@@ -13,7 +13,7 @@ from factories import Tenant
 from model_makers import add_version
 from raymill.deployments import publisher
 from raymill.deployments.models import Deployment, Revision
-from raymill.deployments.rollouts import to_warm
+from raymill.deployments.rollouts import settle, to_warm
 from raymill.deployments.schemas import RevisionStatus, TrafficUpdate
 from raymill.kernel.resources import Resources
 from raymill.serving import channel
@@ -213,6 +213,36 @@ def test_a_stopped_deployment_answers_nobody_until_it_is_started(
     found = read(alice, id_)
     assert (found["status"], found["traffic"]) == ("ready", {"2": 100})
     assert served(server).traffic == {2: 100}
+
+
+@pytest.mark.integration
+def test_a_stopped_deployment_is_rolled_back_and_starts_with_the_one_before(
+    alice: Tenant, three: int, server: ModelServer
+) -> None:
+    id_ = deploy(alice, version=1)
+    alice.patch(f"/deployments/{id_}", json={"version": 2})
+    alice.post(f"/deployments/{id_}/stop")
+    found = alice.post(f"/deployments/{id_}/rollback").json()
+    assert (found["status"], found["pending_traffic"]) == ("stopped", {"1": 100})
+    alice.post(f"/deployments/{id_}/start")
+    assert served(server).traffic == {1: 100}
+
+
+@pytest.mark.integration
+def test_a_deployment_that_answers_is_ready_although_another_revision_failed_first(
+    alice: Tenant, three: int, resources: Resources
+) -> None:
+    id_ = deploy(alice, version=1)
+    alice.patch(f"/deployments/{id_}", json={"version": 2, "promote": False})
+    with resources.session() as session:
+        settle(session, id_, {2: "broken"})
+    assert read(alice, id_)["status"] == "failed"
+    with model_server(resources, "one"):
+        with resources.session() as session:
+            settle(session, id_, {1: ""})
+        publisher.sweep(resources)
+        until(lambda: read(alice, id_)["status"] == "ready")
+    assert read(alice, id_)["traffic"] == {"1": 100}
 
 
 @pytest.mark.integration

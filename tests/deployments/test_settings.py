@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from factories import Tenant
+from factories import Tenant, make_admin
 
 from .conftest import NAME, ModelServer
 from .test_reconcile import import_program
@@ -102,3 +102,25 @@ def test_a_dedicated_deployment_scales(alice: Tenant) -> None:
     assert alice.post(f"{path}/scale", json={"replicas": 1, "max_replicas": 2}).status_code == 422
     changed = alice.patch(path, json={"resources": {"cpus": 2}}).json()
     assert (changed["resources"]["cpus"], len(changed["revisions"])) == (2, 1)
+
+
+def test_replicas_of_a_dedicated_deployment_count_against_the_quotas(alice: Tenant, bob: Tenant) -> None:
+    admin = make_admin(bob)
+    import_program(alice, "net")
+    path = f"/deployments/{deploy(alice, name='net', model='net', resources={'cpus': 2})['id']}"
+
+    def used() -> float:
+        found: float = alice.get(f"/projects/{alice.project_id}/usage").json()["quotas"]["cpus"]["used"]
+        return found
+
+    assert used() == 2
+    assert alice.post(f"{path}/scale", json={"replicas": 3}).status_code == 202
+    assert used() == 6
+    admin.put(f"/projects/{alice.project_id}/quotas", json={"cpus": 7}).raise_for_status()
+    refused = alice.post(f"{path}/scale", json={"replicas": 4})
+    assert (refused.status_code, refused.json()["details"]["quota"]) == (409, "cpus")
+    assert alice.get(path).json()["scaling"]["max_replicas"] == 3
+    alice.post(f"{path}/stop")
+    assert used() == 0
+    admin.put(f"/projects/{alice.project_id}/quotas", json={"cpus": 1}).raise_for_status()
+    assert alice.post(f"{path}/start").status_code == 409

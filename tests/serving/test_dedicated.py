@@ -50,7 +50,8 @@ class Response:
         self._replica_result_future.cancel()
 
     def __await__(self) -> Any:
-        return self.answer.__await__()
+        yield from self._replica_result_future.__await__()
+        return (yield from self.answer.__await__())
 
 
 class Handle:

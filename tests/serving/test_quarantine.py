@@ -13,9 +13,10 @@ from plane import MLP, SCALE, Plane
 from servers_in_process import serving
 
 from raymill.kernel.settings import ServingSettings
-from raymill.serving.errors import ModelBroken, ModelQuarantined
+from raymill.serving.errors import ModelBroken, ModelQuarantined, ModelUnavailable
 from raymill.serving.quarantine import Quarantine
 from raymill.serving.table import Revision
+from timing import until
 
 CAPACITY = 2**28
 # Stands for an artifact that breaks its loader: no such file is at hand for the release of onnxruntime in use.
@@ -114,6 +115,27 @@ def test_what_a_server_died_of_stands_trial_again_and_the_innocent_are_cleared(t
     with keeper.watch(scale[0]):
         pass
     assert [path.name for path in (tmp_path / "trials" / scale[0].sha256).iterdir()] == ["proven"]
+
+
+def test_servers_that_died_together_make_one_death(tmp_path, scale):
+    notes = [tmp_path / "trials" / scale[0].sha256 / f"loading-{n}" for n in range(4)]
+    notes[0].parent.mkdir(parents=True)
+    for note in notes:
+        note.touch()
+    keeper = quarantine(tmp_path, tries_all=False)
+    assert keeper.must_try(scale[0])
+    keeper.try_out(*scale)
+    assert not keeper.must_try(scale[0])
+
+
+def test_a_stop_during_a_trial_says_nothing_of_the_artifact(tmp_path, scale):
+    keeper = quarantine(tmp_path, command=(sys.executable, "-c", "import sys, time; sys.stdin.read(); time.sleep(60)"))
+    trial = keeper.executor.submit(keeper.try_out, *scale)
+    until(lambda: keeper._running)
+    keeper.close()
+    with pytest.raises(ModelUnavailable):
+        trial.result(timeout=20)
+    assert not list((tmp_path / "trials").glob("*/death-*"))
 
 
 def test_a_death_in_a_server_and_one_on_trial_are_two(tmp_path, scale):

@@ -64,6 +64,13 @@ def test_a_column_is_taken_out_of_a_tensor(data):
     assert (kept["id"], flat) == ("x", [1, None, 3, 4, 5, None, 7, 8])
 
 
+def test_one_bare_value_and_classes_by_rank_have_no_place():
+    bare = {"name": "names", "shape": [1, 1], "datatype": "BYTES", "data": "Smith"}
+    assert cleared(["surname"], PERSON, {"inputs": [bare]}) is None
+    ranked = {"name": "probabilities", "shape": [1, 3], "datatype": "BYTES", "data": ["0.9:1:green", "0.1:0", "0:2"]}
+    assert cleared(["green"], MLP, {"outputs": [ranked]}, of=1) is None
+
+
 def test_a_tensor_and_a_label_are_columns_too():
     tensor = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
     assert cleared(["features"], MLP, {"inputs": [tensor]})["inputs"][0]["data"] is None

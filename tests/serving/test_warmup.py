@@ -104,6 +104,28 @@ def test_a_revision_is_warmed_once_and_reported_for_as_long_as_it_is_named():
     assert set(told) == {("dep_1", 2, "")}
 
 
+def test_a_trial_may_end_while_another_is_reported():
+    async def scene(directory, reports):
+        tell = reports.report_warm
+
+        async def tell_slowly(endpoint_id, number, reason):
+            await asyncio.sleep(0.02)
+            await tell(endpoint_id, number, reason)
+
+        reports.report_warm = tell_slowly
+        directory.apply(endpoint(warming=(1, 2)))
+        await soon(lambda: {number for _, number, _ in reports.told} == {1, 2})
+
+    attempts, _ = warmed([None], scene)
+    assert sorted(attempts) == [1, 2]
+
+
+def test_a_signature_larger_than_any_request_is_refused_before_it_takes_memory():
+    spec = TensorSpec(name="x", datatype="FP64", shape=(1, 30_000, 30_000))
+    with pytest.raises(ModelBroken, match="no request may"):
+        first_request(revision(Signature(inputs=(spec,), outputs=(spec,))))
+
+
 def test_a_report_waits_for_valkey():
     async def scene(directory, reports):
         reports.is_away = True
@@ -185,7 +207,7 @@ def test_a_revision_that_cannot_answer_is_reported_with_the_reason(live_plane, t
             return read_warm(plane.cache, "dep_1", 2)
 
     (reason,) = asyncio.run(run()).values()
-    word = {"file": "cannot load", "refuses zeros": "give the model version an example", "example": "numbers"}[fault]
+    word = {"file": "cannot load", "refuses zeros": "from the signature alone", "example": "numbers"}[fault]
     assert word in reason
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import psycopg
 from pydantic import SecretStr
 
 from ...kernel.settings import DatabaseSettings, RedisSettings, Settings, given
@@ -273,6 +274,8 @@ def _external_status(part: str, address: str, settings: Settings, check: Callabl
         detail = audit_weakness(settings) if check is check_postgres else ""
     except Unreachable as error:
         return PartStatus(part, "unreachable", address, detail=error.message)
+    except psycopg.Error as error:
+        return PartStatus(part, "unreachable", address, detail=str(error))
     return PartStatus(part, "external", address, detail=detail)
 
 
