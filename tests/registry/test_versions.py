@@ -4,7 +4,9 @@ import threading
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 from sqlmodel import Session
 
 from factories import Tenant
@@ -167,15 +169,19 @@ def test_each_tier_gets_the_form_it_can_run_and_onnx_where_there_is_one(
     alice: Tenant, resources: Resources, session: Session
 ) -> None:
     model_id = make_model(alice)
-    paths = ("model.pt", "model.safetensors")
+    files = {"model.pt": b"any bytes", "model.safetensors": save({"w": np.ones(2, np.float32)})}
     described = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]}
     described["outputs"] = described["inputs"]
     for number in (1, 2):
         make_draft(alice, model_id)
-        for path in paths[:number]:
-            alice.put(f"/models/{model_id}/versions/{number}/artifacts/{path}", content=b"any bytes")
+        for path, content in list(files.items())[:number]:
+            alice.put(f"/models/{model_id}/versions/{number}/artifacts/{path}", content=content)
         done = alice.post(f"/models/{model_id}/versions/{number}/complete", json={"signature": described})
         assert done.status_code == 200, done.text
+    make_draft(alice, model_id)
+    alice.put(f"/models/{model_id}/versions/3/artifacts/model.safetensors", content=b"any bytes")
+    damaged = alice.post(f"/models/{model_id}/versions/3/complete", json={"signature": described})
+    assert (damaged.status_code, "not safetensors" in damaged.json()["message"]) == (422, True)
     program, both = (versions.get_version(session, model_id, number).id for number in (1, 2))
     assert versions.servable(session, program).format == "torchscript"
     assert versions.servable(session, both).format == "safetensors"
