@@ -82,7 +82,8 @@ def complete_version(resources: Resources, *, version_id: str, data: VersionComp
         signature = graph if signature is None else check_signature(signature, graph)
     elif described is not None and version.status == VersionStatus.DRAFT:
         own = _signature_in_store(resources, described[1].uri, read_safetensors_signature)
-        signature = own if signature is None or own is None else check_signature(signature, own)
+        if own is not None:
+            signature = own if signature is None else check_signature(signature, own)
     with resources.session() as session:
         ready = versions.mark_ready(
             session,
