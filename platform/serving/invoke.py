@@ -86,7 +86,7 @@ class Invoker:
         return self._edge.admit(head.headers, name, head.client)
 
     async def invoke(self, head: Head, receive: Any, name: str, number: str | None, codec: Codec) -> Response:
-        """Answer one inference request; counts and logs it, whatever becomes of it.
+        """Answer one inference request; counts and logs it, unless its client leaves.
 
         Raises:
             RaymillError: If it is refused or fails.
@@ -100,8 +100,7 @@ class Invoker:
             if endpoint.document.rate_limit is not None:
                 counts = await self.count(head, caller, endpoint)
             answer = await self._answer(call, receive, codec)
-        except (ClientGone, asyncio.CancelledError):
-            self._record(call, ClientGone.status, ClientGone.type, b"")
+        except ClientGone:
             raise
         except RateExceeded as error:
             # Counted and not logged: a flood would push the rows of those who were answered out of the log.
