@@ -19,7 +19,7 @@ from admission import Desk
 from load import BenchmarkFailed, Target, drive, require_wrk
 from machine import described, write
 from own_platform import OwnPlatform, digits_body, digits_deployment, predict_url, running_platform
-from rounds import Round, System, cells, company, heading, measure, spread
+from rounds import Round, System, alternate, cells, company, heading, spread
 
 from raymill.kernel.ids import new_id
 from raymill.kernel.security import TokenSigner, load_signer
@@ -62,7 +62,7 @@ def _run() -> dict[str, Any]:
         systems = _systems(platform, client, folder, signer, user_id)
         for system in systems:
             drive(system.target, WARM_UP_S)
-        rounds = _rounds(systems, ROUNDS)
+        rounds = alternate(systems, rounds=ROUNDS, seconds=LOAD_S)
         rounds += _fresh(systems[0], systems[1], folder, signer, user_id)
         decisions = _decisions(signer, user_id)
     return _document(rounds, decisions)
@@ -102,17 +102,6 @@ def _decisions(signer: TokenSigner, user_id: str) -> dict[str, float]:
     }
 
 
-def _rounds(systems: list[System], count: int) -> list[Round]:
-    rounds = []
-    for number in range(count):
-        first = number % len(systems)
-        for system in systems[first:] + systems[:first]:
-            rounds.append(measure(system, LOAD_S))
-            rate = rounds[-1].figures()["requests/s"]
-            print(f"round {number + 1} of {count}  {system.name:28} {rate:8,.0f} requests/s", flush=True)
-    return rounds
-
-
 def _fresh(none: System, one: System, folder: Path, signer: TokenSigner, user_id: str) -> list[Round]:
     """Measure tokens never seen, last of all: they push what the platform remembers out."""
     rounds = []
@@ -120,7 +109,7 @@ def _fresh(none: System, one: System, folder: Path, signer: TokenSigner, user_id
         credential = folder / f"new-{number}.credential"
         credential.write_text("\n".join(_tokens(signer, user_id, NEW_TOKENS)))
         new = replace(one, name=NEW, target=replace(one.target, credential=credential))
-        rounds += _rounds([none, new], 1)
+        rounds += alternate([none, new], rounds=1, seconds=LOAD_S)
         if rounds[-1].load.requests > NEW_TOKENS:
             raise BenchmarkFailed("There were too few tokens; some were seen twice.")
     return rounds

@@ -25,7 +25,7 @@ from own_platform import (
     predict_url,
     running_platform,
 )
-from rounds import Round, System, measure
+from rounds import System, alternate
 
 from raymill.sdk.credentials import StoredCredential
 from raymill.sdk.deployments import Deployment
@@ -72,7 +72,7 @@ def _run() -> dict[str, object]:
             "rows_in_log": lambda: logged_rows(platform, deployment.project_id),
         }
         warm_up = _settled(counts, _warm_up(systems))
-        rounds = _rounds(systems)
+        rounds = alternate(systems, rounds=ROUNDS, seconds=LOAD_S)
         sent = sum(one.load.requests for one in rounds if one.system == "raymill")
         kept = _settled(counts, sent, warm_up) | {"sent": sent}
     if kept["counted_by_metrics"] < sent:
@@ -118,17 +118,6 @@ def _ask(target: Target) -> list[float]:
 def _warm_up(systems: list[System]) -> int:
     """Load each system for a moment; return how many requests the platform had."""
     return {system.name: drive(system.target, WARM_UP_S).requests for system in systems}["raymill"]
-
-
-def _rounds(systems: list[System]) -> list[Round]:
-    rounds = []
-    for number in range(ROUNDS):
-        first = number % len(systems)
-        for system in systems[first:] + systems[:first]:
-            rounds.append(measure(system, LOAD_S))
-            rate = rounds[-1].figures()["requests/s"]
-            print(f"round {number + 1} of {ROUNDS}  {system.name:10} {rate:8,.0f} requests/s", flush=True)
-    return rounds
 
 
 def _settled(counts: dict[str, Counter], expected: int, before: dict[str, int] | None = None) -> dict[str, int]:

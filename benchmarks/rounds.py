@@ -48,6 +48,18 @@ def measure(system: System, seconds: int) -> Round:
     return Round(system.name, load, spent, max(others, 0.0) / load.seconds)
 
 
+def alternate(systems: list[System], *, rounds: int, seconds: int) -> list[Round]:
+    """Load each system in each round, in another order each time, and tell of it."""
+    measured = []
+    for number in range(rounds):
+        first = number % len(systems)
+        for system in systems[first:] + systems[:first]:
+            measured.append(measure(system, seconds))
+            rate = measured[-1].figures()["requests/s"]
+            print(f"round {number + 1} of {rounds}  {system.name:28} {rate:8,.0f} requests/s", flush=True)
+    return measured
+
+
 def spread(rounds: list[Round]) -> dict[str, dict[str, float]]:
     """Return median, least and most of each column."""
     figures = [one.figures() for one in rounds]

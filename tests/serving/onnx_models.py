@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_makers import glutton_onnx
+
 
 def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict[str, Any]) -> Path:
     initializers = [numpy_helper.from_array(value, name) for name, value in weights.items()]
@@ -81,14 +83,8 @@ def pairs(path: Path) -> Path:
 
 def glutton(path: Path, *, gigabytes: int) -> Path:
     """`x` FP32 [n, 1] to `y`, the same; asks for so much memory on the way."""
-    nodes = [
-        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
-        helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
-        helper.make_node("Add", ["x", "zero"], ["y"]),
-    ]
-    value = helper.make_tensor_value_info
-    tensors = [value("x", TensorProto.FLOAT, ["n", 1])], [value("y", TensorProto.FLOAT, ["n", 1])]
-    return save(path, nodes, *tensors, {"shape": np.array([gigabytes * 2**28])})
+    path.write_bytes(glutton_onnx(gigabytes))
+    return path
 
 
 def half(path: Path) -> Path:
