@@ -44,8 +44,14 @@ class Platform:
             timeout=240,
             check=False,
         )
-        assert not check or done.returncode == 0, done.stdout + done.stderr
+        assert not check or done.returncode == 0, done.stdout + done.stderr + self.last_words()
         return done
+
+    def last_words(self) -> str:
+        """Return the ends of the logs that tell why Ray does not answer."""
+        logs = [self.home / "logs" / "ray.log", *(self.home / "r" / "session_latest" / "logs").glob("dashboard*.log")]
+        ends = {log: log.read_text(errors="replace").splitlines()[-20:] for log in logs if log.exists()}
+        return "".join(f"\n== {log.name}\n" + "\n".join(lines) for log, lines in ends.items())
 
     def up(self) -> str:
         """Start what is missing."""

@@ -158,8 +158,11 @@ class Cluster:
 
         Raises:
             ServeConfigRefused: When Serve does not accept it.
+            ClusterUnreachable: If the dashboard does not answer, or fails itself.
         """
         answer = self.send("PUT", "/api/serve/applications/", json=config, timeout=120.0)
+        if answer.is_server_error:
+            self.check(answer)
         if answer.is_error:
             raise ServeConfigRefused(f"Ray Serve refused the applications: {answer.text.strip()[:500]}")
 

@@ -3,17 +3,22 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from ..kernel.errors import ExternalServiceError
 from ..kernel.settings import Settings
-from .cluster import Cluster, ServeApp
+from .cluster import Cluster, ClusterUnreachable, ServeApp
 from .serve_environment import serve_http_options
 
 POLL_S = 0.2
+# The dashboard restarts a part of itself that died, and drops who asks meanwhile.
+SILENCE_S = 20.0
 FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+
+Answer = TypeVar("Answer")
 
 
 class AppsFileUnusable(ExternalServiceError):
@@ -65,12 +70,14 @@ def deploy(
 
     Raises:
         AppFailed: When one of them fails, with its own message, or when the time is over.
+        ClusterUnreachable: When the dashboard stays silent.
+        ServeConfigRefused: When Serve does not accept the configuration.
     """
     names = {app["name"] for app in config["applications"]}
-    cluster.put_serve_config(config)
+    _patiently(lambda: cluster.put_serve_config(config))
     deadline = time.monotonic() + timeout_s
     while True:
-        apps = [app for app in cluster.serve_apps() if app.name in names]
+        apps = [app for app in _patiently(cluster.serve_apps) if app.name in names]
         running = sorted(app.name for app in apps if app.status == "RUNNING")
         if len(running) == len(names):
             return apps
@@ -80,6 +87,13 @@ def deploy(
             raise AppFailed(f"Not running after {timeout_s:.0f} s: {missing} ('raymill logs APP' shows why).")
         progress(", ".join(running))
         time.sleep(POLL_S)
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    unreachable = retry_if_exception_type(ClusterUnreachable)
+    attempts = Retrying(stop=stop_after_delay(SILENCE_S), wait=wait_fixed(POLL_S), retry=unreachable, reraise=True)
+    answer: Answer = attempts(ask)
+    return answer
 
 
 def _refuse_failed(apps: list[ServeApp]) -> None:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from ...kernel.settings import DatabaseSettings, RedisSettings, Settings, given
 from .. import serve_config
-from ..cluster import Cluster, dashboard_url
+from ..cluster import Cluster, ClusterUnreachable, ServeApp, dashboard_url
 from . import processes
 from .errors import StartFailed, Unreachable
 from .external import audit_weakness, check_postgres, check_store, check_valkey, place
@@ -184,12 +184,26 @@ class Stack:
             done(f"{self.settings.ray.address} (external)")
 
     def _deploy(self) -> None:
-        with self._step("Applications") as done, Cluster.connect(self.settings) as cluster:
-            config = serve_config.read_serve_config(self.apps_path, self.settings)
-            apps = serve_config.deploy(
-                cluster, config, timeout_s=APPS_TIMEOUT_S, progress=lambda text: self.report.note("Applications", text)
-            )
+        with self._step("Applications") as done:
+            try:
+                apps = self._declare()
+            except ClusterUnreachable:
+                if self.settings.ray.address is not None or self.ray.find_process() is not None:
+                    raise
+                # Ray ends the whole head when one of its processes dies.
+                self.report.note("Applications", "the Ray head died and is started anew")
+                self.ray.start()
+                apps = self._declare()
             done(", ".join(sorted(app.name for app in apps)))
+
+    def _declare(self) -> list[ServeApp]:
+        with Cluster.connect(self.settings) as cluster:
+            return serve_config.deploy(
+                cluster,
+                serve_config.read_serve_config(self.apps_path, self.settings),
+                timeout_s=APPS_TIMEOUT_S,
+                progress=lambda text: self.report.note("Applications", text),
+            )
 
     def _await_door(self) -> None:
         url = f"{local_url(self.settings)}/api/readyz"
