@@ -1,8 +1,9 @@
 """Dependencies that put the caller's right to a model into an endpoint's signature."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from sqlmodel import Session
 
 from ..auth.deps import CurrentPrincipal
@@ -15,7 +16,15 @@ from .errors import ModelNotFound
 from .models import ModelVersion, RegisteredModel
 from .versions import get_version
 
-__all__ = ["ModelReader", "ModelWriter", "VersionReader", "VersionWriter", "authorize_model"]
+__all__ = [
+    "CheckExample",
+    "ExampleCheck",
+    "ModelReader",
+    "ModelWriter",
+    "VersionReader",
+    "VersionWriter",
+    "authorize_model",
+]
 
 
 def authorize_model(session: Session, principal: Principal, model_id: str, permission: Permission) -> RegisteredModel:
@@ -51,5 +60,16 @@ def _version_writer(version: int, model: ModelWriter, session: DbSession) -> Mod
     return get_version(session, model.id, version)
 
 
+# Holds the rows of an example against a signature, and raises ValidationFailed. Rows are read by the data plane, which
+# the registry does not know: whoever composes the application puts it there.
+ExampleCheck = Callable[[dict[str, Any], list[Any]], None]
+
+
+def _check_example(request: Request) -> ExampleCheck:
+    check: ExampleCheck = request.app.state.check_example
+    return check
+
+
+CheckExample = Annotated[ExampleCheck, Depends(_check_example)]
 VersionReader = Annotated[ModelVersion, Depends(_version_reader)]
 VersionWriter = Annotated[ModelVersion, Depends(_version_writer)]

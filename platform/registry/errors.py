@@ -15,12 +15,25 @@ class ArtifactNotFound(NotFound):
     """Raised when the version has no such artifact."""
 
 
+class AliasNotFound(NotFound):
+    """Raised when the model has no such alias."""
+
+    def __init__(self, model_id: str, alias: str) -> None:
+        super().__init__(
+            f"The model {model_id} has no alias {alias!r}.", details={"model_id": model_id, "alias": alias}
+        )
+
+
 class ModelNameTaken(Conflict):
     """Raised when another model of the project has the name."""
 
 
 class VersionNotDraft(Conflict):
     """Raised when a version that takes no more changes is changed."""
+
+
+class VersionNotReady(Conflict):
+    """Raised when a version that is not ready is to have an alias."""
 
 
 class VersionPinned(Conflict):
@@ -39,12 +52,20 @@ class BadArtifactPath(ValidationFailed):
     """Raised when an artifact's path is not a plain relative one."""
 
 
+class BadAlias(ValidationFailed):
+    """Raised when an alias is not of the letters that it may have, or is kept for versions themselves."""
+
+
 class BadOnnx(ValidationFailed):
     """Raised when a file is not an ONNX graph that can be served."""
 
 
 class BadSignature(ValidationFailed):
     """Raised when the given signature contradicts the ONNX graph, or is missing and cannot be read."""
+
+
+class BadExample(ValidationFailed):
+    """Raised when the given example does not fit the signature, or there is none to hold it against."""
 
 
 class BadSafetensors(ValidationFailed):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from .errors import BadSafetensors
+from .errors import BadSafetensors, BadSignature
 from .models import Artifact
-from .schemas import ArtifactType, Signature
+from .schemas import ArtifactType, Datatype, Signature, TensorSpec
 
 #: Endings of file names by format; the preferred format first, programs last.
 ENDINGS = {
@@ -20,6 +20,8 @@ ENDINGS = {
     "saved-model": ".savedmodel.zip",
     "skops": ".skops",
 }
+#: What is opened when a version is completed, to see whether it can be served and what it takes.
+OPENED = ("onnx", "safetensors")
 _METADATA = "raymill"
 _MAX_HEADER_BYTES = 16 << 20
 
@@ -57,3 +59,22 @@ def read_safetensors_signature(path: Path) -> Signature | None:
         return None if described is None else Signature.model_validate(json.loads(described)["signature"])
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise BadSafetensors("The file is not safetensors, or its description is damaged.") from error
+
+
+def check_signature(given: Signature, own: Signature) -> Signature:
+    """Return the given signature when it tells of the same tensors as its file.
+
+    Raises:
+        BadSignature: If names, datatypes or numbers of dimensions differ.
+    """
+    for kind, said, real in (("inputs", given.inputs, own.inputs), ("outputs", given.outputs, own.outputs)):
+        if _outline(said) != _outline(real):
+            raise BadSignature(
+                f"The signature's {kind} are not those of the file.",
+                details={"given": [one.model_dump() for one in said], "file": [one.model_dump() for one in real]},
+            )
+    return given
+
+
+def _outline(tensors: list[TensorSpec]) -> list[tuple[str, Datatype, int]]:
+    return sorted((one.name, one.datatype, len(one.shape)) for one in tensors)

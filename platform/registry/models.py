@@ -1,4 +1,4 @@
-"""Tables of models, versions, artifacts, lineage and pins."""
+"""Tables of models, versions, aliases, artifacts, lineage and pins."""
 
 from datetime import datetime
 from typing import Any
@@ -38,11 +38,25 @@ class ModelVersion(Table, table=True):
     status: str = VersionStatus.DRAFT
     framework: str
     signature: dict[str, Any] | None = document(default=None, nullable=True)
+    example: list[Any] | None = document(default=None, nullable=True)
     metrics: dict[str, float] = document(default_factory=dict)
     source: dict[str, Any] | None = document(default=None, nullable=True)
     error: str | None = None
     created_by: str
     completed_at: datetime | None = optional_moment()
+
+
+class ModelAlias(Table, table=True):
+    """A name for one version of a model, which may move to another."""
+
+    __tablename__ = "model_alias"
+    __table_args__ = (UniqueConstraint("model_id", "name"),)
+
+    project_id: str = Field(foreign_key="project.id", index=True)
+    model_id: str = Field(foreign_key="registered_model.id", ondelete="CASCADE")
+    name: str
+    version_id: str = Field(foreign_key="model_version.id", index=True, ondelete="CASCADE")
+    updated_at: datetime = moment()
 
 
 class Artifact(Table, table=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError, Message
 
-from .errors import BadOnnx, BadSignature
+from .errors import BadOnnx
 from .schemas import Datatype, Signature, TensorSpec
 
 # The graph is held in memory several times while it is checked.
@@ -53,21 +53,6 @@ def read_signature(path: Path) -> Signature:
     return Signature(inputs=inputs, outputs=outputs)
 
 
-def check_signature(given: Signature, graph: Signature) -> Signature:
-    """Return the given signature when it tells of the same tensors as the graph.
-
-    Raises:
-        BadSignature: If names, datatypes or numbers of dimensions differ.
-    """
-    for kind, said, real in (("inputs", given.inputs, graph.inputs), ("outputs", given.outputs, graph.outputs)):
-        if _outline(said) != _outline(real):
-            raise BadSignature(
-                f"The signature's {kind} are not those of the file.",
-                details={"given": [one.model_dump() for one in said], "graph": [one.model_dump() for one in real]},
-            )
-    return given
-
-
 def _load(path: Path) -> onnx.ModelProto:
     if path.stat().st_size > _MAX_BYTES:
         raise BadOnnx(f"The ONNX file is larger than {_MAX_BYTES} bytes.")
@@ -101,10 +86,6 @@ def _spec(value: onnx.ValueInfoProto, kind: str) -> TensorSpec:
     if any(size < -1 for size in shape):
         raise BadOnnx(f"The {kind} {value.name!r} has a negative dimension.")
     return TensorSpec(name=value.name, datatype=_DATATYPES[held.elem_type], shape=shape)
-
-
-def _outline(tensors: list[TensorSpec]) -> list[tuple[str, Datatype, int]]:
-    return sorted((one.name, one.datatype, len(one.shape)) for one in tensors)
 
 
 def _first_line(error: Exception) -> str:

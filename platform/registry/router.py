@@ -13,9 +13,11 @@ from ..kernel.downloads import blob_answer, blob_answers
 from ..kernel.pagination import Page
 from ..kernel.paths import VERSION
 from ..kernel.uploads import BINARY_BODY, received
-from . import service, uploads, versions
-from .deps import ModelReader, ModelWriter, VersionReader, VersionWriter, authorize_model
+from . import aliases, service, uploads, versions
+from .deps import CheckExample, ModelReader, ModelWriter, VersionReader, VersionWriter, authorize_model
 from .schemas import (
+    AliasName,
+    AliasUpdate,
     ArtifactRead,
     ArtifactType,
     ModelCreate,
@@ -32,7 +34,13 @@ router = APIRouter(prefix="/models", tags=["models"])
 Filename = Annotated[str, Query(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 SignatureText = Annotated[
     str | None,
-    Query(max_length=12_000, description="Inputs and outputs as JSON, for files that do not tell them"),
+    Query(
+        max_length=6_000, description="Inputs and outputs as JSON, if the file does not tell; larger go with a draft"
+    ),
+]
+ExampleText = Annotated[
+    str | None,
+    Query(max_length=2_000, description="Rows in the form of 'instances' as JSON; larger ones go with a draft"),
 ]
 
 
@@ -80,6 +88,28 @@ def delete_model(model: ModelWriter, session: DbSession) -> None:
     service.delete_model(session, model)
 
 
+@router.put("/{model_id}/aliases/{alias}")
+def set_registered_model_alias(
+    alias: AliasName, data: AliasUpdate, model: ModelWriter, session: DbSession
+) -> VersionRead:
+    """Let an alias name a version; deployments that follow it make a revision of that version."""
+    version = aliases.set_alias(session, model=model, alias=alias, version=data.version)
+    return versions.describe_version(session, version)
+
+
+@router.get("/{model_id}/aliases/{alias}")
+def get_model_version_by_alias(alias: str, model: ModelReader, session: DbSession) -> VersionRead:
+    """Return the version that an alias names."""
+    version = aliases.get_version_by_alias(session, model.id, alias)
+    return versions.describe_version(session, version)
+
+
+@router.delete("/{model_id}/aliases/{alias}", status_code=204)
+def delete_registered_model_alias(alias: str, model: ModelWriter, session: DbSession) -> None:
+    """Take an alias away; what serves the version goes on."""
+    aliases.delete_alias(session, model=model, alias=alias)
+
+
 @router.post("/{model_id}/versions", status_code=201)
 def create_model_version(
     data: VersionCreate, model: ModelWriter, session: DbSession, principal: CurrentPrincipal, key: OncePerKey
@@ -101,7 +131,9 @@ async def import_model_version(
     request: Request,
     principal: DetachedPrincipal,
     resources: AppResources,
+    check_example: CheckExample,
     signature: SignatureText = None,
+    example: ExampleText = None,
 ) -> VersionRead:
     """Make a ready version from the body, a model file; programs such as TorchScript need their signature beside it."""
 
@@ -118,7 +150,8 @@ async def import_model_version(
             model_id=model_id,
             upload=upload,
             filename=filename,
-            signature=uploads.given_signature(signature),
+            given=uploads.given_beside(signature, example),
+            check_example=check_example,
         )
 
 
@@ -149,12 +182,13 @@ def complete_model_version(
     version: int,
     principal: DetachedPrincipal,
     resources: AppResources,
+    check_example: CheckExample,
 ) -> VersionRead:
     """Make a draft ready; completing a ready version again changes nothing."""
     with resources.session() as session:
         model = authorize_model(session, principal, model_id, Permission.MODEL_WRITE)
         version_id = versions.get_version(session, model.id, version).id
-    return uploads.complete_version(resources, version_id=version_id, data=data)
+    return uploads.complete_version(resources, version_id=version_id, data=data, check_example=check_example)
 
 
 @router.post(f"/{{model_id}}/versions/{VERSION}/fail")

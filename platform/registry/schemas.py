@@ -5,11 +5,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from ..kernel.bodies import IS_A_NUMBER, Number, PlainName
+from ..kernel.bodies import IS_A_NUMBER, Number, PlainName, VersionNumber
 
 Description = Annotated[str, StringConstraints(max_length=4000)]
+MAX_EXAMPLE_ROWS, MAX_EXAMPLE_BYTES = 10, 16 * 1024
+#: What an alias may be, as a regular expression.
+ALIAS = r"(?!latest$|v[0-9]+$)[a-z][a-z0-9_-]{0,63}"
+# The rule itself is held by ``aliases.check_alias``, which says it in words.
+AliasName = Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{ALIAS}$"})]
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
 ]
@@ -101,6 +106,14 @@ class ModelUpdate(BaseModel):
     metadata: dict[str, Any] | None = None
 
 
+class AliasUpdate(BaseModel):
+    """The version that an alias is to name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: VersionNumber
+
+
 class VersionSource(BaseModel):
     """What made a version: a training job, an import, or somebody by hand."""
 
@@ -127,6 +140,11 @@ class VersionComplete(BaseModel):
 
     signature: Signature | None = None
     metrics: dict[str, Number] | None = None
+    example: Annotated[list[Any], Field(min_length=1, max_length=MAX_EXAMPLE_ROWS)] | None = Field(
+        None,
+        description="Rows in the form of 'instances', for warm-ups and documentation; whoever may call a deployment of "
+        f"the version may read them. As JSON at most {MAX_EXAMPLE_BYTES} bytes",
+    )
 
 
 class VersionFailure(BaseModel):
@@ -167,7 +185,9 @@ class VersionRead(BaseModel):
     status: VersionStatus
     framework: Framework
     signature: Signature | None
+    example: list[Any] | None
     metrics: dict[str, float]
+    aliases: list[str]
     artifacts: list[ArtifactRead]
     lineage: list[LineageEdgeRead]
     source: VersionSource
@@ -185,6 +205,7 @@ class ModelRead(BaseModel):
     description: str
     framework: Framework
     version: int | None
+    aliases: dict[str, int] = Field(description="Number of the version that each alias names")
     artifacts: list[ArtifactRead]
     metadata: dict[str, Any]
     performance: dict[str, float]
@@ -201,3 +222,4 @@ class Servable:
     sha256: str
     size_bytes: int
     signature: dict[str, Any]
+    example: list[Any] | None

@@ -14,6 +14,7 @@ from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Glance, Page, PageQuery, glance, paginate
 from ..projects.service import authorize, visible
 from . import lineage, pins
+from .aliases import aliases_of_models
 from .errors import ModelInUse, ModelNameTaken, ModelNotFound
 from .models import Artifact, ModelVersion, RegisteredModel
 from .schemas import (
@@ -152,7 +153,8 @@ def delete_model(session: Session, model: RegisteredModel) -> None:
 
 def describe_models(session: Session, models: Sequence[RegisteredModel]) -> list[ModelRead]:
     """Show models, each with the artifacts and metrics of its newest ready version."""
-    newest = _newest_ready(session, [model.id for model in models])
+    ids = [model.id for model in models]
+    newest, aliases = _newest_ready(session, ids), aliases_of_models(session, ids)
     artifacts = artifacts_of(session, [version.id for version in newest.values()])
     answers = []
     for model in models:
@@ -164,6 +166,7 @@ def describe_models(session: Session, models: Sequence[RegisteredModel]) -> list
                 ),
                 metadata=model.attributes,
                 version=version.version if version else None,
+                aliases=aliases.get(model.id, {}),
                 artifacts=[
                     describe_artifact(artifact) for artifact in artifacts.get(version.id if version else "", [])
                 ],

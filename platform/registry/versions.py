@@ -13,6 +13,7 @@ from ..kernel.ids import new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from ..kernel.storage import Blob
 from . import lineage, pins
+from .aliases import aliases_of_versions, delete_aliases_of
 from .errors import (
     ArtifactNotFound,
     BadArtifactPath,
@@ -22,7 +23,7 @@ from .errors import (
     VersionNotFound,
     VersionNotServable,
 )
-from .formats import ENDINGS, find_model
+from .formats import ENDINGS, OPENED, find_model
 from .models import Artifact, ModelVersion, RegisteredModel
 from .schemas import (
     ArtifactType,
@@ -185,14 +186,19 @@ def artifact_blob(artifact: Artifact) -> Blob:
     return Blob(uri=artifact.uri, sha256=artifact.checksum, size_bytes=artifact.size_bytes)
 
 
-def find_onnx(artifacts: list[Artifact]) -> Artifact | None:
-    """Return the ONNX artifact that would be served."""
-    found = find_model(artifacts, {"onnx"})
-    return found[1] if found else None
+def find_opened(artifacts: list[Artifact]) -> tuple[str, Artifact] | None:
+    """Return format and artifact that would be served of those formats that are opened when a version is completed."""
+    return find_model(artifacts, OPENED)
 
 
 def mark_ready(
-    session: Session, *, version_id: str, data: VersionComplete, signature: Signature | None, onnx: str | None
+    session: Session,
+    *,
+    version_id: str,
+    data: VersionComplete,
+    signature: Signature | None,
+    opened: str | None,
+    is_weights: bool = False,
 ) -> ModelVersion:
     """Close a draft; from then on it never changes. Closing a ready version again changes nothing.
 
@@ -200,11 +206,12 @@ def mark_ready(
         session: The transaction.
         version_id: Which draft.
         data: What its maker adds to it.
-        signature: What was given or read from the ONNX artifact.
-        onnx: Checksum of the ONNX artifact that the signature was read from.
+        signature: What was given or read from the artifact that was opened.
+        opened: Checksum of that artifact.
+        is_weights: Whether it turned out to hold weights alone, which nobody can serve.
 
     Raises:
-        VersionNotDraft: If it failed before, has no artifact, or its ONNX artifact was replaced meanwhile.
+        VersionNotDraft: If it failed before, has no artifact, or the one that was opened was replaced meanwhile.
     """
     version = _lock(session, version_id)
     if version.status == VersionStatus.READY:
@@ -214,12 +221,16 @@ def mark_ready(
     artifacts = list_artifacts(session, version_id)
     if not artifacts:
         raise VersionNotDraft(f"Version {version.version} has no artifacts yet; upload one first.")
-    held = find_onnx(artifacts)
-    if (held.checksum if held else None) != onnx:
+    held = find_opened(artifacts)
+    if (held[1].checksum if held else None) != opened:
         raise VersionNotDraft(f"An artifact of version {version.version} was replaced just now; complete it again.")
+    if held and is_weights:
+        held[1].type = ArtifactType.WEIGHTS
+        session.add(held[1])
     version.status = VersionStatus.READY
     version.completed_at = utc_now()
     version.signature = signature.model_dump() if signature else None
+    version.example = data.example
     version.metrics = version.metrics if data.metrics is None else data.metrics
     session.add(version)
     session.flush()
@@ -254,7 +265,7 @@ def fail_drafts_of(session: Session, *, model_id: str, kind: str, source_id: str
 
 
 def delete_version(session: Session, version: ModelVersion) -> None:
-    """Remove a version with its artifacts and lineage; the blobs stay, for others may share their content.
+    """Remove a version with its artifacts, aliases and lineage; the blobs stay, for others may share their content.
 
     Raises:
         VersionPinned: If something serves or needs it; names the owners.
@@ -263,6 +274,7 @@ def delete_version(session: Session, version: ModelVersion) -> None:
     _lock(session, version.id)
     pins.check_unpinned(session, [version.id])
     lineage.forget(session, LineageKind.MODEL_VERSION, [version.id])
+    delete_aliases_of(session, version)
     with unless_refused(
         session, ModelInUse(f"Version {version.version} is still used by a deployment or a training job.")
     ):
@@ -295,6 +307,7 @@ def servable(session: Session, version_id: str, *, formats: Collection[str] = EN
         sha256=artifact.checksum,
         size_bytes=artifact.size_bytes,
         signature=version.signature,
+        example=version.example,
     )
 
 
@@ -310,11 +323,12 @@ def _why_not(version: ModelVersion, artifacts: list[Artifact], formats: Collecti
 def describe_versions(session: Session, versions: list[ModelVersion]) -> list[VersionRead]:
     """Show versions with their artifacts and lineage."""
     ids = [version.id for version in versions]
-    artifacts = artifacts_of(session, ids)
+    artifacts, aliases = artifacts_of(session, ids), aliases_of_versions(session, ids)
     edges = lineage.lineages(session, LineageKind.MODEL_VERSION, ids)
     return [
         VersionRead(
             **_own_fields(version),
+            aliases=aliases.get(version.id, []),
             artifacts=[describe_artifact(artifact) for artifact in artifacts.get(version.id, [])],
             lineage=edges[version.id],
         )

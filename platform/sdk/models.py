@@ -1,22 +1,26 @@
 """Registered models, their versions and artifacts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from .documents import Document
-from .errors import Conflict, NotFound
+from .errors import Conflict, NotFound, RaymillError
 from .transport import Transport
 
 _PATH = "/api/v1/models"
+# A proxy takes 15 kB of URL and headers, and a login is one of these.
+_LONGEST_QUERY = 6_000
+# As the platform takes it beside a file.
+_LONGEST_EXAMPLE = 2_000
 
 
 class Model(Document):
-    """A registered model; ``version`` is its newest ready one."""
+    """A registered model; ``version`` is its newest ready one, ``aliases`` name versions by number."""
 
     id: str
     project_id: str
@@ -24,6 +28,7 @@ class Model(Document):
     description: str
     framework: str
     version: int | None
+    aliases: dict[str, int] = {}
     created_at: datetime
 
 
@@ -46,7 +51,9 @@ class ModelVersion(Document):
     status: str
     framework: str
     signature: dict[str, Any] | None
+    example: list[Any] | None = None
     metrics: dict[str, float]
+    aliases: list[str] = []
     artifacts: list[Artifact]
     lineage: Any
     source: dict[str, Any] | None
@@ -146,9 +153,19 @@ class Models:
         *,
         signature: dict[str, Any] | None = None,
         metrics: dict[str, float] | None = None,
+        example: Sequence[Any] | None = None,
     ) -> ModelVersion:
-        """Make a draft ready; nothing in it changes any more."""
-        given = {"signature": signature, "metrics": metrics}
+        """Make a draft ready; nothing in it changes any more.
+
+        Args:
+            model_id: The model.
+            version: Number of the draft.
+            signature: Inputs and outputs, where the files do not tell them.
+            metrics: What was measured.
+            example: Rows as ``predict`` takes them, for warm-ups and documentation; whoever may call a deployment of
+                the version may read them.
+        """
+        given = {"signature": signature, "metrics": metrics, "example": example}
         body = {key: value for key, value in given.items() if value is not None}
         answer = self._transport.document("POST", f"{_version(model_id, version)}/complete", json=body, repeatable=True)
         return ModelVersion.model_validate(answer)
@@ -167,16 +184,38 @@ class Models:
         *,
         filename: str | None = None,
         signature: dict[str, Any] | None = None,
+        example: Sequence[Any] | None = None,
     ) -> ModelVersion:
         """Register a version directly from a model file, whose format its name tells.
 
         ONNX files tell their signature, and safetensors files of the platform's trainers; for TorchScript and other
-        programs it must be given.
+        programs it must be given. An example is as in ``complete_version``.
         """
         name = filename or (content.name if isinstance(content, Path) else "model.onnx")
-        params = {"filename": name} | ({"signature": json.dumps(signature)} if signature else {})
+        beside = {"signature": signature, "example": example}
+        params = {"filename": name} | {key: json.dumps(value) for key, value in beside.items() if value}
+        if len(urlencode(params)) > _LONGEST_QUERY or len(params.get("example", "")) > _LONGEST_EXAMPLE:
+            return self._import_by_draft(model_id, content, name, signature=signature, example=example)
         answer = self._transport.document("POST", f"{_PATH}/{model_id}/versions/import", params=params, content=content)
         return ModelVersion.model_validate(answer)
+
+    def _import_by_draft(
+        self,
+        model_id: str,
+        content: Path | bytes,
+        filename: str,
+        *,
+        signature: dict[str, Any] | None,
+        example: Sequence[Any] | None,
+    ) -> ModelVersion:
+        """Register a version in three steps, the last of which takes in its body what is too long for a URL."""
+        version = self.create_version(model_id, source={"kind": "import", "filename": filename}).version
+        try:
+            self.put_artifact(model_id, version, Path(filename).name, content)
+            return self.complete_version(model_id, version, signature=signature, example=example)
+        except RaymillError as error:
+            self.fail_version(model_id, version, error=error.message)
+            raise
 
     def import_onnx(self, model_id: str, content: Path | bytes, *, filename: str | None = None) -> ModelVersion:
         """Register a version directly from an ONNX file; its signature is read from the graph."""
@@ -186,9 +225,26 @@ class Models:
         """Remove a version that nothing serves."""
         self._transport.request("DELETE", _version(model_id, version))
 
+    def set_alias(self, model_id: str, alias: str, version: int) -> ModelVersion:
+        """Let an alias name a version; deployments that follow it make a revision of that version."""
+        answer = self._transport.document("PUT", _alias(model_id, alias), json={"version": version})
+        return ModelVersion.model_validate(answer)
+
+    def get_version_by_alias(self, model_id: str, alias: str) -> ModelVersion:
+        """Return the version that an alias names."""
+        return ModelVersion.model_validate(self._transport.document("GET", _alias(model_id, alias)))
+
+    def delete_alias(self, model_id: str, alias: str) -> None:
+        """Take an alias away; what serves the version goes on."""
+        self._transport.request("DELETE", _alias(model_id, alias))
+
     def _find(self, name: str, project_id: str) -> Model | None:
         return next((model for model in self.list(project_id=project_id, name=name) if model.name == name), None)
 
 
 def _version(model_id: str, version: int) -> str:
     return f"{_PATH}/{model_id}/versions/{version}"
+
+
+def _alias(model_id: str, alias: str) -> str:
+    return f"{_PATH}/{model_id}/aliases/{quote(alias, safe='')}"

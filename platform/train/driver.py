@@ -4,6 +4,7 @@ It knows nothing of database, cache or object store: the dataset comes and the m
 an API key of its own project that dies with the job.
 """
 
+import json
 import logging
 import signal
 import sys
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from ..registry.schemas import MAX_EXAMPLE_BYTES
 from ..sdk import Client, ExternalServiceError, RateLimited, RaymillError, Retries, TrainingJob
 from ..sdk.train import connect
 from .checkpoint_writer import CheckpointWriter
@@ -143,12 +145,18 @@ def _register(client: Client, job: TrainingJob, trained: TrainedModel) -> str:
     try:
         for file in trained.files:
             models.put_artifact(draft.model_id, draft.version, file.path.name, file.path, type=file.type)
-        ready = models.complete_version(draft.model_id, draft.version)
+        ready = models.complete_version(draft.model_id, draft.version, example=_example(trained))
     except RaymillError as error:
         models.fail_version(draft.model_id, draft.version, error=str(error))
         raise
     say(f"model {model_id} version {ready.version} is ready")
     return ready.id
+
+
+def _example(trained: TrainedModel) -> list[dict[str, Any]] | None:
+    """Return the rows to register as an example, none where a row is too wide for one."""
+    rows = [trained.example]
+    return rows if len(json.dumps(rows)) <= MAX_EXAMPLE_BYTES else None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from onnx import TensorProto, helper
 
 from onnx_makers import external, linear_model
 from raymill.registry.errors import BadOnnx, BadSignature
-from raymill.registry.onnx_graph import check_signature, read_signature
+from raymill.registry.formats import check_signature
+from raymill.registry.onnx_graph import read_signature
 from raymill.registry.schemas import Signature, TensorSpec
 
 

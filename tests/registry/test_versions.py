@@ -1,5 +1,6 @@
 """What other slices ask of the registry."""
 
+import json
 import threading
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors.numpy import save
 from sqlmodel import Session
 
 from factories import Tenant
+from model_makers import SIGNATURE
 from onnx_makers import linear_onnx
 from raymill.kernel.resources import Resources
 from raymill.registry import lineage, pins, service, versions
@@ -152,7 +154,25 @@ def test_a_draft_whose_graph_was_replaced_meanwhile_is_not_completed(
     checked = alice.put(path, content=linear_onnx()).json()["checksum"]
     alice.put(path, content=linear_onnx(fill=2.0))
     with pytest.raises(VersionNotDraft, match="replaced"):
-        versions.mark_ready(session, version_id=draft["id"], data=VersionComplete(), signature=None, onnx=checked)
+        versions.mark_ready(session, version_id=draft["id"], data=VersionComplete(), signature=None, opened=checked)
+
+
+def test_safetensors_are_weights_unless_they_name_an_architecture_and_may_not_be_replaced_either(
+    alice: Tenant, session: Session
+) -> None:
+    model_id = make_model(alice)
+    draft = make_draft(alice, model_id)
+    path = f"/models/{model_id}/versions/1/artifacts/model.safetensors"
+    checked = alice.put(path, content=save({"w": np.zeros(2, np.float32)})).json()["checksum"]
+    alice.put(path, content=save({"w": np.ones(2, np.float32)}))
+    with pytest.raises(VersionNotDraft, match="replaced"):
+        versions.mark_ready(session, version_id=draft["id"], data=VersionComplete(), signature=None, opened=checked)
+    session.rollback()
+    alice.put(f"/models/{model_id}/versions/1/artifacts/model.pt", content=b"a program")
+    ready = alice.post(f"/models/{model_id}/versions/1/complete", json={"signature": SIGNATURE.model_dump()}).json()
+    types = {artifact["path"]: artifact["type"] for artifact in ready["artifacts"]}
+    assert (ready["status"], types) == ("ready", {"model.safetensors": "weights", "model.pt": "model"})
+    assert versions.servable(session, draft["id"]).format == "torchscript"
 
 
 def test_the_graph_at_the_top_is_the_one_that_is_served(alice: Tenant, session: Session) -> None:
@@ -160,18 +180,19 @@ def test_the_graph_at_the_top_is_the_one_that_is_served(alice: Tenant, session: 
     draft = make_draft(alice, model_id)
     for path in ("a/encoder.onnx", "model.onnx", "z.onnx"):
         alice.put(f"/models/{model_id}/versions/1/artifacts/{path}", content=linear_onnx())
-    found = versions.find_onnx(versions.list_artifacts(session, draft["id"]))
+    found = versions.find_opened(versions.list_artifacts(session, draft["id"]))
     assert found is not None
-    assert found.path == "model.onnx"
+    assert (found[0], found[1].path) == ("onnx", "model.onnx")
 
 
 def test_each_tier_gets_the_form_it_can_run_and_onnx_where_there_is_one(
     alice: Tenant, resources: Resources, session: Session
 ) -> None:
     model_id = make_model(alice)
-    files = {"model.pt": b"any bytes", "model.safetensors": save({"w": np.ones(2, np.float32)})}
     described = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]}
     described["outputs"] = described["inputs"]
+    network = save({"w": np.ones(2, np.float32)}, {"raymill": json.dumps({"signature": described})})
+    files = {"model.pt": b"any bytes", "model.safetensors": network}
     for number in (1, 2):
         make_draft(alice, model_id)
         for path, content in list(files.items())[:number]:

@@ -12,7 +12,8 @@ import torch
 from tables import mixed_rows, with_targets
 
 from raymill.kernel.errors import ValidationFailed
-from raymill.registry.onnx_graph import check_signature, read_signature
+from raymill.registry.formats import check_signature
+from raymill.registry.onnx_graph import read_signature
 from raymill.registry.schemas import Signature
 from raymill.serving.formats.onnx import load
 from raymill.serving.instances import predict
@@ -66,6 +67,25 @@ class Served:
     def predict(self, rows: list[Any]) -> Any:
         question = predict(self.target, orjson.dumps({"instances": rows}), {})
         return json.loads(question.answer(self.model.run(question.outputs, question.feeds)).body)["predictions"]
+
+
+def test_the_typical_row_is_answered_and_is_no_row_of_the_table(served: Served) -> None:
+    problem = served.problem
+    row = problem.encoder.typical_row(problem.sample)
+    assert list(row) == problem.encoder.columns
+    assert len(served.predict([json.loads(json.dumps(row))])) == 1
+    assert row not in served.rows()
+    cities = [str(city or "") for city in problem.sample["city"].to_pylist()]
+    assert cities.count(row["city"]) == max(map(cities.count, cities))
+    for name in ("size", "age", "day", "at", "clock"):
+        known = sorted(each[name] for each in served.rows() if each[name] is not None)
+        assert row[name] == known[(len(known) - 1) // 2], name
+
+
+def test_a_column_without_any_value_is_null_in_the_typical_row(table: pa.Table) -> None:
+    encoder = read_problem(table, target="kind", held_out_share=0.1, seed=0, task="classification").encoder
+    empty = pa.nulls(table.num_rows, table["age"].type)
+    assert encoder.typical_row(table.set_column(table.column_names.index("age"), "age", empty))["age"] is None
 
 
 @pytest.fixture(scope="module")

@@ -285,6 +285,9 @@ def upgrade() -> None:
     sa.Column('requested', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('scaling', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('model_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('alias', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+    sa.Column('alias_version', sa.Integer(), nullable=True),
+    sa.Column('alias_reason', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('traffic', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('pending_traffic', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('releases', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -302,6 +305,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('endpoint_key', name=op.f('uq_deployment_endpoint_key')),
     sa.UniqueConstraint('project_id', 'name', 'environment', name=op.f('uq_deployment_project_id_name_environment'))
     )
+    op.create_index(op.f('ix_deployment_alias'), 'deployment', ['alias'], unique=False)
     op.create_index(op.f('ix_deployment_model_id'), 'deployment', ['model_id'], unique=False)
     op.create_index(op.f('ix_deployment_project_id'), 'deployment', ['project_id'], unique=False)
     op.create_index(op.f('ix_deployment_status'), 'deployment', ['status'], unique=False)
@@ -327,6 +331,7 @@ def upgrade() -> None:
     sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('framework', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('signature', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('example', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('metrics', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     sa.Column('source', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('error', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
@@ -411,6 +416,22 @@ def upgrade() -> None:
     sa.UniqueConstraint('version_id', 'path', name=op.f('uq_artifact_version_id_path'))
     )
     op.create_index(op.f('ix_artifact_project_id'), 'artifact', ['project_id'], unique=False)
+    op.create_table('model_alias',
+    sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('project_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('model_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('version_id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['model_id'], ['registered_model.id'], name=op.f('fk_model_alias_model_id'), ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['project_id'], ['project.id'], name=op.f('fk_model_alias_project_id')),
+    sa.ForeignKeyConstraint(['version_id'], ['model_version.id'], name=op.f('fk_model_alias_version_id'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_model_alias')),
+    sa.UniqueConstraint('model_id', 'name', name=op.f('uq_model_alias_model_id_name'))
+    )
+    op.create_index(op.f('ix_model_alias_project_id'), 'model_alias', ['project_id'], unique=False)
+    op.create_index(op.f('ix_model_alias_version_id'), 'model_alias', ['version_id'], unique=False)
     op.create_table('pin',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
@@ -448,6 +469,7 @@ def upgrade() -> None:
     sa.Column('sha256', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('size_bytes', sa.BigInteger(), nullable=False),
     sa.Column('signature', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('example', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
     sa.Column('app', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
     sa.Column('status', sqlmodel.sql.sqltypes.AutoString(), nullable=False),
     sa.Column('reason', sqlmodel.sql.sqltypes.AutoString(), nullable=True),
@@ -552,6 +574,9 @@ def downgrade() -> None:
     op.drop_table('refresh_token')
     op.drop_index(op.f('ix_pin_project_id'), table_name='pin')
     op.drop_table('pin')
+    op.drop_index(op.f('ix_model_alias_version_id'), table_name='model_alias')
+    op.drop_index(op.f('ix_model_alias_project_id'), table_name='model_alias')
+    op.drop_table('model_alias')
     op.drop_index(op.f('ix_artifact_project_id'), table_name='artifact')
     op.drop_table('artifact')
     op.drop_index(op.f('ix_team_member_user_id'), table_name='team_member')
@@ -571,6 +596,7 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_deployment_status'), table_name='deployment')
     op.drop_index(op.f('ix_deployment_project_id'), table_name='deployment')
     op.drop_index(op.f('ix_deployment_model_id'), table_name='deployment')
+    op.drop_index(op.f('ix_deployment_alias'), table_name='deployment')
     op.drop_table('deployment')
     op.drop_index(op.f('ix_dataset_version_project_id'), table_name='dataset_version')
     op.drop_table('dataset_version')

@@ -104,6 +104,11 @@ class TableEncoder:
         ]
         return [self._input(name, datatype, columns) for name, datatype, columns in given if columns]
 
+    def typical_row(self, table: pa.Table) -> dict[str, Any]:
+        """Return a row as ``predict`` takes it: each column's median or most frequent text, so it is nobody's row."""
+        typical = {name: _middle(plain_column(table[name])) for name in [*self.numbers, *self.moments]}
+        return typical | {name: _most_frequent(text_column(table[name])) for name in self.categories}
+
     def _input(self, name: str, datatype: str, columns: list[str]) -> dict[str, Any]:
         described: dict[str, Any] = {
             "name": name,
@@ -172,6 +177,29 @@ def _frequent(texts: pa.ChunkedArray) -> list[str]:
     counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(texts).to_pylist()}
     kept = sorted(counts, key=lambda text: (-counts[text], text))[:MAX_CATEGORIES]
     return sorted(kept)
+
+
+def _most_frequent(texts: pa.ChunkedArray) -> str:
+    counts: dict[str, int] = {entry["values"]: entry["counts"] for entry in pc.value_counts(texts).to_pylist()}
+    return min(counts, key=lambda text: (-counts[text], text))
+
+
+def _middle(column: pa.ChunkedArray) -> Any:
+    """Return the median of the known values as JSON writes it, the lower one of two; None where there is none."""
+    known = column.drop_null().cast(_fine(column.type), safe=False)
+    if not len(known):
+        return None
+    middle = known.take(pc.sort_indices(known))[(len(known) - 1) // 2].as_py()
+    return middle.isoformat() if hasattr(middle, "isoformat") else middle
+
+
+def _fine(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the same values that Python can hold and JSON write."""
+    if pa.types.is_decimal(kind):
+        return pa.float64()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.time64("us") if pa.types.is_time(kind) else kind
 
 
 def _one_hot(texts: pa.ChunkedArray, values: list[str]) -> Floats:

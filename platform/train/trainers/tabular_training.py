@@ -86,7 +86,8 @@ def train_tabular(task: TrainingTask, kind: Task) -> TrainedModel:
     _describe(problem)
     weights, metrics = _fit(task, problem)
     weights = problem.objective.finish(weights, f"layers.{len(parameters.hidden_sizes)}")
-    return TrainedModel(_signature(problem, parameters.target), metrics, _write(task, problem, weights))
+    signature = _signature(problem, parameters.target)
+    return TrainedModel(signature, problem.encoder.typical_row(problem.sample), metrics, _write(task, problem, weights))
 
 
 def _describe(problem: TabularProblem) -> None:

@@ -62,9 +62,13 @@ class File:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a training made; the signature is a document as the registry keeps it."""
+    """What a training made; the signature is a document as the registry keeps it.
+
+    The example is a row as ``predict`` takes it, of no real person or thing: whoever may call the model sees it.
+    """
 
     signature: dict[str, Any]
+    example: dict[str, Any]
     metrics: dict[str, float]
     files: list[File]
 
