@@ -105,6 +105,19 @@ def get_person(principal: CurrentPrincipal) -> Principal:
 CurrentPerson = Annotated[Principal, Depends(get_person)]
 
 
+@open_to(Caller.PERSON)
+def get_detached_person(principal: DetachedPrincipal) -> Principal:
+    """Return the logged-in person, holding no session afterwards; for routes that wait before they work.
+
+    Raises:
+        UserRequired: If the request came with an API key.
+    """
+    return get_person(principal)
+
+
+DetachedPerson = Annotated[Principal, Depends(get_detached_person)]
+
+
 def get_account(person: CurrentPerson, session: DbSession) -> User:
     """Return the account of the logged-in person."""
     return service.get_user(session, person.user_id)

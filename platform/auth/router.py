@@ -9,7 +9,7 @@ from sqlmodel import Session
 from ..kernel.deps import AppResources, DbSession
 from ..kernel.resources import Resources
 from . import registration, service
-from .deps import ClientAddress, CurrentAccount, CurrentPerson
+from .deps import ClientAddress, CurrentPerson, DetachedPerson
 from .errors import SessionEnded
 from .hashing import in_turn
 from .schemas import (
@@ -83,24 +83,18 @@ def logout_all(person: CurrentPerson, session: DbSession) -> None:
 @router.post("/auth/password", status_code=204)
 @in_turn
 def change_password(
-    data: PasswordChange,
-    person: CurrentPerson,
-    user: CurrentAccount,
-    session: DbSession,
-    resources: AppResources,
-    address: ClientAddress,
+    data: PasswordChange, person: DetachedPerson, resources: AppResources, address: ClientAddress
 ) -> None:
     """Replace the caller's password; the caller's other sessions end."""
     settings = resources.settings.auth
+    with resources.session() as session:
+        user = service.get_user(session, person.user_id)
     with LoginAttempt(resources.limiter, settings, user.email, address):
-        service.change_password(
-            session,
-            user,
-            current=data.current_password,
-            new=data.new_password,
-            settings=settings,
-            session_id=person.session_id,
+        hashed = service.hash_new_password(
+            user, current=data.current_password, new=data.new_password, settings=settings
         )
+    with resources.session() as session:
+        service.change_password(session, user, hashed, keep_session=person.session_id)
 
 
 @router.post("/auth/validate")

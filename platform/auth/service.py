@@ -81,10 +81,8 @@ def set_password(
     revoke_sessions(session, user.id, but=keep_session)
 
 
-def change_password(
-    session: Session, user: User, *, current: str, new: str, settings: AuthSettings, session_id: str | None
-) -> None:
-    """Replace the password of a person who knows the present one, and end the person's other sessions.
+def hash_new_password(user: User, *, current: str, new: str, settings: AuthSettings) -> str:
+    """Return the hash of a new password of a person who knows the present one; needs no database.
 
     Raises:
         InvalidCredentials: If the present password is wrong.
@@ -92,7 +90,24 @@ def change_password(
     """
     if not password_matches(user.password_hash, current):
         raise InvalidCredentials
-    set_password(session, user, new, settings=settings, keep_session=session_id)
+    check_password(new, settings, about=(user.email, user.name))
+    return hash_password(new)
+
+
+def change_password(session: Session, known: User, password_hash: str, *, keep_session: str | None) -> None:
+    """Replace the password of an account that was read before, and end its sessions, all but the one to keep.
+
+    Raises:
+        SessionEnded: If the account is gone or disabled since.
+        InvalidCredentials: If its password was changed since.
+    """
+    user = get_user(session, known.id)
+    session.refresh(user, with_for_update=True)
+    if user.password_hash != known.password_hash:
+        raise InvalidCredentials
+    user.password_hash = password_hash
+    session.add(user)
+    revoke_sessions(session, user.id, but=keep_session)
 
 
 def update_profile(session: Session, user: User, data: ProfileUpdate) -> User:

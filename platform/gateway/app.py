@@ -12,6 +12,7 @@ from ..auth.router import router as auth
 from ..auth.sso import SsoProviders
 from ..auth.sso_router import router as sso
 from ..data.router import router as data
+from ..deployments.follow import Watch
 from ..deployments.router import router as deployments
 from ..kernel.browsers import cross_origin
 from ..kernel.resources import Resources
@@ -23,6 +24,7 @@ from ..projects.router import router as projects
 from ..projects.secrets_router import router as secrets
 from ..projects.teams_router import router as teams
 from ..registry.router import router as registry
+from ..serving.examples import check_example
 from ..tracking.router import router as tracking
 from ..train.router import router as train
 from . import docs_page, errors, health, openapi
@@ -72,7 +74,9 @@ def create_app(resources: Resources) -> FastAPI:
     app.state.resources = resources
     app.state.metrics = RequestMetrics()
     app.state.refusals = Refusals(resources.database, app.state.metrics)
+    app.state.check_example = check_example
     app.state.sso = SsoProviders(resources.settings)
+    app.state.deployment_watch = Watch(resources)
     subscribe(resources)
     for router in _SLICES:
         app.include_router(router, prefix="/v1")

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketDisconnect
 
 from ..auth.permissions import Permission
+from ..kernel.acting import current
 from ..kernel.errors import ExternalServiceError, RaymillError
 from ..kernel.resources import Resources
 from ..train import submissions
@@ -25,19 +26,21 @@ async def follow(websocket: WebSocket, name: str) -> None:
     """Send what a job writes until it has ended; a caller who loses the right to read it is cut off.
 
     Raises:
-        RaymillError: If the caller may not read the job; nothing was accepted then.
+        RaymillError: If the caller may not read the job, or follows too much; nothing was accepted then.
     """
     resources: Resources = websocket.app.state.resources
     text, has_ended = await run_in_threadpool(_read, resources, websocket, name, 0)
-    await websocket.accept()
-    gone = asyncio.create_task(_disconnected(websocket))
-    try:
-        with suppress(WebSocketDisconnect):
-            await _send_all(websocket, name, text, has_ended, gone)
-    except RaymillError as error:
-        await websocket.close(_POLICY_VIOLATION, error.message[:_LONGEST_REASON])
-    finally:
-        gone.cancel()
+    acting = current()
+    with resources.followers.one_more(acting.actor_id or "" if acting else ""):
+        await websocket.accept()
+        gone = asyncio.create_task(_disconnected(websocket))
+        try:
+            with suppress(WebSocketDisconnect):
+                await _send_all(websocket, name, text, has_ended, gone)
+        except RaymillError as error:
+            await websocket.close(_POLICY_VIOLATION, error.message[:_LONGEST_REASON])
+        finally:
+            gone.cancel()
 
 
 async def _send_all(websocket: WebSocket, name: str, text: str, has_ended: bool, gone: "asyncio.Task[None]") -> None:

@@ -21,6 +21,7 @@ from .refusal_tally import RefusalTally
 log = structlog.get_logger("raymill.gateway")
 
 WAITING = 1000
+_ANSWERS = frozenset({"http.response.start", "websocket.http.response.start"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALWAYS = frozenset({401, 403})
 _OF_CHANGES = frozenset({404, 409, 429})
@@ -114,9 +115,10 @@ class Audited:
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in _ANSWERS:
                 status = message["status"]
-                if _is_refusal(scope["method"], status):
+                # To open a websocket is to read.
+                if _is_refusal(scope.get("method", "GET"), status):
                     self._refusals.note(_refusal(scope, acting, status))
             await send(message)
 

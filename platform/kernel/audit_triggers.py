@@ -1,8 +1,12 @@
 """The audit log as PostgreSQL keeps it: a trigger on every table writes what changed, in the change's own transaction.
 
 So a change made by a bulk statement, by a cascade or by hand in ``psql`` leaves its row too, and the role of the
-application, which owns no table, can neither switch the triggers off nor change what they wrote.
+application, which owns no table, can neither switch the triggers off nor change what they wrote. How long rows are kept
+is written down by the owner, too: the application may call what removes those that are older, and no others.
 """
+
+import json
+from hashlib import sha256
 
 from sqlalchemy import Connection, text
 
@@ -132,13 +136,35 @@ CREATE OR REPLACE TRIGGER named BEFORE INSERT ON {schema}.audit
 FOR EACH ROW WHEN (NEW.outcome = 'refused') EXECUTE FUNCTION {schema}.audit_named()
 """
 
+# With the rights of the owner, on the database's clock, and for the days that stand here.
+_FORGET = """
+CREATE OR REPLACE FUNCTION {schema}.audit_forget(at_most integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $body$
+  WITH oldest AS (SELECT id FROM audit ORDER BY id LIMIT at_most),
+  gone AS (
+    DELETE FROM audit USING oldest
+    WHERE audit.id = oldest.id AND audit.created_at < now() - interval '{days} days' RETURNING 1
+  )
+  SELECT count(*) FROM gone
+$body$;
+REVOKE ALL ON FUNCTION {schema}.audit_forget(integer) FROM PUBLIC
+"""
+_KEEP = "DROP FUNCTION IF EXISTS {schema}.audit_forget(integer)"
 
-def install(connection: Connection, *, app_role: str | None) -> None:
+
+def mark(keep_days: int | None) -> str:
+    """Return what tells these rules from others; it stands beside them in the database."""
+    rules = [_COMPLETE, _NAMED, _SHOWN, _CHANGE, _FOLLOW, _LEAVE, _COMPLETED, _FORGET, sorted(LEFT_OUT), QUIET, HIDDEN]
+    return sha256(json.dumps([*rules, keep_days], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def install(connection: Connection, *, app_role: str | None, keep_days: int | None) -> None:
     """Put the triggers on every table, and give the application's role what it needs and no more.
 
     Args:
         connection: Logged in as the role that owns the tables.
         app_role: The role of the application; None where it is the owner, who cannot be kept from anything.
+        keep_days: After how many days rows of the log may be removed; None: never.
     """
     quote = connection.dialect.identifier_preparer.quote
     schema = quote(connection.execute(text("SELECT current_schema()")).scalar_one())
@@ -149,8 +175,12 @@ def install(connection: Connection, *, app_role: str | None) -> None:
         statement = _LEAVE if table in LEFT_OUT else _FOLLOW
         names = {"quiet": ",".join(QUIET.get(table, ())), "hidden": ",".join(HIDDEN.get(table, ()))}
         _run(connection, statement.format(schema=schema, table=quote(table), **names))
+    _run(connection, (_KEEP if keep_days is None else _FORGET).format(schema=schema, days=keep_days))
     if app_role is not None:
         _grant(connection, schema, quote(app_role))
+        if keep_days is not None:
+            _run(connection, f"GRANT EXECUTE ON FUNCTION {schema}.audit_forget(integer) TO {quote(app_role)}")
+    _run(connection, f"COMMENT ON FUNCTION {schema}.audit_change() IS '{mark(keep_days)}'")
 
 
 def _tables(connection: Connection) -> list[str]:
@@ -175,4 +205,4 @@ def _run(connection: Connection, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-__all__ = ["install"]
+__all__ = ["install", "mark"]

@@ -39,4 +39,6 @@ HIDDEN = {
     "invitation": ("secret_sha256",),
     "api_key": ("secret_sha256",),
     "secret": ("wrapped_key", "sealed"),
+    "model_version": ("example",),
+    "revision": ("example",),
 }

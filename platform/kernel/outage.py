@@ -82,7 +82,11 @@ class OutageWatch:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):
-            is_away = not self._answers()
+            try:
+                is_away = not self._answers()
+            except RuntimeError:
+                # No thread can be started to dial: there are too many, or the interpreter ends. It is asked again.
+                continue
             if is_away and not self.is_away:
                 log.warning("database_away")
                 self.is_away = True

@@ -11,6 +11,7 @@ from . import cache
 from .acting import as_system
 from .db import Database
 from .events import EventBus, OutboxEvent, mark_delivered, recorded, undelivered
+from .followers import Followers
 from .limits import RateLimiter
 from .security import TokenSigner, load_signer
 from .settings import Settings
@@ -28,6 +29,7 @@ class Resources:
     signer: TokenSigner
     events: EventBus
     limiter: RateLimiter
+    followers: Followers
 
     @classmethod
     def open(cls, settings: Settings, *, app: str = "raymill") -> "Resources":
@@ -46,6 +48,7 @@ class Resources:
             events=EventBus(),
             # A count is asked for before the request's own questions, which have the rest of the client's patience.
             limiter=RateLimiter(cache.connect(settings.redis, patience=0.25)),
+            followers=Followers(settings.limits),
         )
 
     @contextmanager

@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
+from .audit_triggers import mark
 from .db import Database, DatabaseUnavailable
 from .errors import RaymillError
 from .settings import Settings
@@ -15,6 +16,7 @@ from .settings import Settings
 log = structlog.get_logger("raymill.kernel")
 
 RETRY_S = 1.0
+_FOUND = "SELECT version_num, obj_description(to_regproc('audit_change'), 'pg_proc') FROM alembic_version"
 _VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 
 
@@ -37,20 +39,34 @@ def newest_version() -> str:
 
 
 def is_current(settings: Settings) -> bool:
-    """Say whether the database has the schema that this code expects.
+    """Say whether the database has the schema and the rules of the audit log that code and settings expect.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL cannot be reached.
     """
+    return _find(settings) == (newest_version(), mark(settings.controller.keep_audit_days))
+
+
+def has_newest_tables(settings: Settings) -> bool:
+    """Say whether the database has the tables that the code expects, whatever the rules of its audit log.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL cannot be reached.
+    """
+    return _find(settings)[0] == newest_version()
+
+
+def _find(settings: Settings) -> tuple[str | None, str | None]:
+    """Return the version of the tables and the mark of the audit log's rules."""
     database = Database(settings.database)
     try:
         with database.session() as session:
-            found = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+            found = session.execute(text(_FOUND)).one_or_none()
     except ProgrammingError:  # there is no such table yet
-        return False
+        return None, None
     finally:
         database.close()
-    return found == newest_version()
+    return (found[0], found[1]) if found else (None, None)
 
 
 def _ensure(settings: Settings) -> None:
@@ -74,4 +90,4 @@ def _keep_trying(settings: Settings) -> None:
         return
 
 
-__all__ = ["ensure_schema", "is_current", "newest_version"]
+__all__ = ["ensure_schema", "has_newest_tables", "is_current", "newest_version"]

@@ -188,6 +188,8 @@ class LimitSettings(BaseModel):
 
     principal_per_minute: int = Field(6_000, ge=1, description="Requests of one user or API key to /api in a minute")
     address_per_minute: int = Field(60_000, ge=1, description="Requests of one address to /api in a minute")
+    streams: int = Field(200, ge=1, description="Event streams and followed job logs that one api process keeps open")
+    streams_per_principal: int = Field(20, ge=1, description="Of those, streams of one account")
 
 
 class ServingSettings(BaseModel):
@@ -196,7 +198,9 @@ class ServingSettings(BaseModel):
     cache_bytes: int = Field(1 * 2**30, gt=0, description="Bytes of loaded models that one replica holds")
     disk_cache_bytes: int = Field(8 * 2**30, gt=0, description="Bytes of fetched artifacts that one node keeps")
     idle_s: float = Field(900.0, gt=0, description="Seconds after which an unused model is dropped")
-    max_body_bytes: int = Field(64 * 2**20, gt=0, description="Largest inference request")
+    max_body_bytes: int = Field(
+        64 * 2**20, gt=0, description="Largest inference request, and largest answer of a dedicated app"
+    )
     flush_s: float = Field(0.5, gt=0, description="Seconds between two writes of live metrics")
     log_flush_s: float = Field(5.0, gt=0, description="Seconds between two writes of the inference log")
     log_buffer_rows: int = Field(20_000, gt=0, description="Rows of the inference log held in memory at most")
@@ -225,8 +229,22 @@ class ControllerSettings(BaseModel):
     keep_apps_s: float = Field(
         600.0, ge=0, description="Seconds for which the app of a dedicated revision outlives its traffic, to roll back"
     )
+    app_patience_s: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds for which an app with traffic may have fewer replicas than wanted before its deployment "
+        "is called degraded",
+    )
+    standby: bool = Field(
+        True,
+        description="Whether each node keeps a process ready for dedicated deployments that may have no replica, one "
+        "for each kind of library that their models need (400 MB with torch)",
+    )
     keep_logs_s: float = Field(
         30 * 86_400.0, ge=86_400, description="Seconds for which inference logs and feedback are kept, by whole days"
+    )
+    keep_audit_days: int | None = Field(
+        None, ge=1, description="Days for which rows of the audit log are kept, which its owner writes down; unset: all"
     )
     collect_after_s: float = Field(
         86_400.0, ge=60, description="Seconds for which a stored file is kept after nothing refers to it any more"

@@ -30,7 +30,7 @@ class MemberNotFound(NotFound):
     """Raised when no such account or member exists."""
 
 
-class ProjectCreationDenied(PermissionDenied):
+class CreationDenied(PermissionDenied):
     """Raised when somebody may make no projects or teams: by the global role, or because a key asks."""
 
     def __init__(self, permission: str) -> None:

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, or_
 from ..auth.permissions import ROLES, Permission, ProjectRole
 from .models import ProjectMember, Team, TeamMember, TeamProject
 
-__all__ = ["bounded", "held_by_account", "held_by_member", "held_by_members", "projects_of"]
+__all__ = ["bounded", "held_by_account", "held_by_member", "held_by_members", "members_among", "projects_of"]
 
 EVERYTHING = "*"
 
@@ -29,6 +29,20 @@ def held_by_member(session: Session, project_id: str, user_id: str) -> frozenset
 def held_by_account(session: Session, user_id: str) -> dict[str, frozenset[Permission]]:
     """Map the id of each project that the account is a member of to what it may do there."""
     return {project: held for (project, _), held in _held(session, user_id=user_id).items()}
+
+
+def members_among(session: Session, project_ids: Iterable[str], user_ids: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Return the pairs of a project and an account that is a member of it, directly or by team."""
+    projects, users = list(project_ids), list(user_ids)
+    direct = select(col(ProjectMember.project_id), col(ProjectMember.user_id)).where(
+        col(ProjectMember.project_id).in_(projects), col(ProjectMember.user_id).in_(users)
+    )
+    by_team = (
+        select(col(TeamProject.project_id), col(TeamMember.user_id))
+        .join(TeamMember, col(TeamMember.team_id) == col(TeamProject.team_id))
+        .where(col(TeamProject.project_id).in_(projects), col(TeamMember.user_id).in_(users))
+    )
+    return frozenset((project, user) for project, user in session.execute(union(direct, by_team)))
 
 
 def projects_of(user_id: str, permission: Permission | None = None) -> Select[tuple[str]]:

@@ -22,11 +22,11 @@ from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from . import rights
 from .errors import (
+    CreationDenied,
     JoiningDenied,
     LastOwner,
     MemberNotFound,
     ProjectArchived,
-    ProjectCreationDenied,
     ProjectNameTaken,
     ProjectNotEmpty,
     ProjectNotFound,
@@ -63,12 +63,12 @@ def create_project(session: Session, *, principal: Principal, data: ProjectCreat
     """Make a project that the caller owns.
 
     Raises:
-        ProjectCreationDenied: If the caller's global role may not.
+        CreationDenied: If the caller's global role may not.
         ValidationFailed: If the name breaks the rule.
         ProjectNameTaken: If the name is in use.
     """
     if Permission.PROJECT_CREATE not in principal.platform_permissions:
-        raise ProjectCreationDenied(Permission.PROJECT_CREATE.value)
+        raise CreationDenied(Permission.PROJECT_CREATE.value)
     project = Project(id=new_id("prj"), name=check_name(data.name), description=data.description)
     project.settings = data.settings.model_dump()
     with unless_refused(session, ProjectNameTaken(f"The project name {data.name!r} is taken; choose another.")):
@@ -210,6 +210,11 @@ def project_ids_of(session: Session, user_id: str) -> list[str]:
 def member_permissions(session: Session, project_id: str) -> dict[str, frozenset[Permission]]:
     """Map the account id of each member, direct or by team, to what the member may do in the project."""
     return rights.held_by_members(session, project_id)
+
+
+def members_among(session: Session, project_ids: Iterable[str], user_ids: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Return the pairs of a project and an account that is a member of it, directly or by team."""
+    return rights.members_among(session, project_ids, user_ids)
 
 
 def permissions_in(session: Session, principal: Principal, project_id: str) -> frozenset[Permission]:

@@ -15,9 +15,9 @@ from ..kernel.ids import check_name, new_id
 from ..kernel.pagination import Page, PageQuery, paginate
 from . import rights
 from .errors import (
+    CreationDenied,
     LastTeamOwner,
     MemberNotFound,
-    ProjectCreationDenied,
     TeamNameTaken,
     TeamNotFound,
     TeamOwnerRequired,
@@ -41,11 +41,11 @@ def create_team(session: Session, *, principal: Principal, data: TeamCreate) -> 
     """Make a team that the caller owns.
 
     Raises:
-        ProjectCreationDenied: If the caller's global role may make neither projects nor teams.
+        CreationDenied: If the caller's global role may make neither projects nor teams.
         TeamNameTaken: If the name is in use.
     """
     if Permission.TEAM_CREATE not in principal.platform_permissions:
-        raise ProjectCreationDenied(Permission.TEAM_CREATE.value)
+        raise CreationDenied(Permission.TEAM_CREATE.value)
     fields = data.model_dump(mode="json") | {"name": check_name(data.name)}
     team = Team(id=new_id("team"), **fields)
     with unless_refused(session, TeamNameTaken(f"The team name {data.name!r} is taken; choose another.")):

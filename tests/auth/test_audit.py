@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import Engine, text, update
 from sqlmodel import SQLModel, col, select
+from starlette.testclient import WebSocketDenialResponse
 
 from factories import PASSWORD, Tenant, make_tenant
 from raymill.auth.audit import Refusal
@@ -279,6 +280,32 @@ def test_owners_see_their_projects_and_nobody_elses(rows: Rows, client: TestClie
     assert {row["project_id"] for row in rows()} >= {alice.project_id, carol.project_id, None}
 
 
+def test_owners_read_no_names_of_strangers_who_were_refused(rows: Rows, client: TestClient, alice: Tenant) -> None:
+    erin, carol, dave = (make_tenant(client, name) for name in ("erin", "carol", "dave"))
+    project = f"/projects/{alice.project_id}"
+    assert alice.put(f"{project}/members/{erin.user_id}", json={"role": "viewer"}).is_success
+    team = alice.post("/teams", json={"name": "vision"}).json()["id"]
+    assert alice.put(f"/teams/{team}/members/{dave.user_id}", json={"role": "member"}).is_success
+    assert alice.put(f"{project}/teams/{team}", json={"role": "viewer"}).is_success
+    for tenant in (erin, carol, dave):
+        assert tenant.delete(project).status_code in (403, 404)
+    everything = {row["actor_id"]: row["actor_name"] for row in rows(outcome="refused")}
+    assert everything[carol.user_id] == "carol@example.com"
+    seen = alice.get("/audit", params={"outcome": "refused"}).json()["items"]
+    assert {row["actor_id"]: row["actor_name"] for row in seen} == {
+        erin.user_id: "erin@example.com",
+        carol.user_id: None,
+        dave.user_id: "dave@example.com",
+    }
+
+
+def test_a_refused_websocket_has_a_row(rows: Rows, client: TestClient) -> None:
+    with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/api/v1/jobs/api/jobs/one/logs/tail"):
+        pass
+    [row] = rows(outcome="refused")
+    assert (row["status"], row["actor_id"], row["action"]) == (401, "anonymous", "tail_ray_job_logs")
+
+
 def test_the_log_is_read_by_page_and_by_time(rows: Rows, admin: Tenant, alice: Tenant) -> None:
     for name in ("first", "second", "third"):
         assert alice.post("/datasets", json={"project_id": alice.project_id, "name": name}).status_code == 201
@@ -318,6 +345,8 @@ ATTEMPTS = {
     "all tables": "TRUNCATE project CASCADE",
     "the schema": "DROP SCHEMA public CASCADE",
     "the version": "UPDATE alembic_version SET version_num = ''",
+    "how long it is kept": "CREATE FUNCTION audit_forget(integer) RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
+    "the mark of its rules": "COMMENT ON FUNCTION audit_change() IS 'mine'",
     "a lock on it": "LOCK TABLE audit IN ACCESS EXCLUSIVE MODE",
 }
 

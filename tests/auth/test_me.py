@@ -1,10 +1,17 @@
 """What people see and change of their own account."""
 
+from dataclasses import replace
+from typing import cast
+
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event
+from sqlalchemy import QueuePool, event
 
 from factories import PASSWORD, Tenant
+from raymill.auth import service
+from raymill.auth.errors import InvalidCredentials
+from raymill.gateway.app import create_app
+from raymill.kernel.limits import Decision, Limit, RateLimiter
 from raymill.kernel.resources import Resources
 
 pytestmark = pytest.mark.integration
@@ -45,6 +52,36 @@ def test_a_new_password_ends_the_other_sessions(client: TestClient, alice: Tenan
     assert client.get("/api/v1/auth/me", headers=headers).status_code == 401
     assert client.post("/api/v1/auth/login", json=login).status_code == 401
     assert client.post("/api/v1/auth/login", json=login | {"password": body["new_password"]}).status_code == 200
+
+
+class Spy(RateLimiter):
+    """A limiter that notes how many connections are held when it is asked."""
+
+    def __init__(self, resources: Resources) -> None:
+        super().__init__(resources.limiter.cache)
+        self._pool = cast(QueuePool, resources.database.engine.pool)
+        self.held: list[int] = []
+
+    def peek(self, name: str, key: str, limit: Limit) -> Decision:
+        self.held.append(self._pool.checkedout())
+        return super().peek(name, key, limit)
+
+
+def test_a_new_password_is_hashed_without_a_connection(resources: Resources, alice: Tenant) -> None:
+    spy = Spy(resources)
+    with TestClient(create_app(replace(resources, limiter=spy)), root_path="/api") as client:
+        body = {"current_password": PASSWORD, "new_password": "violet otters swim"}
+        assert replace(alice, client=client).post("/auth/password", json=body).status_code == 204
+    assert set(spy.held) == {0}
+
+
+def test_of_two_new_passwords_at_once_one_is_taken(resources: Resources, alice: Tenant) -> None:
+    with resources.session() as session:
+        known = service.get_user(session, alice.user_id)
+    with resources.session() as session:
+        service.change_password(session, known, "another hash", keep_session=None)
+    with pytest.raises(InvalidCredentials), resources.session() as session:
+        service.change_password(session, known, "a third", keep_session=None)
 
 
 def test_whoami_says_which_rights_count_where(client: TestClient, alice: Tenant, bob: Tenant) -> None:

@@ -1,5 +1,6 @@
 """Sessions and what they make of the database's own errors."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,12 +34,13 @@ def test_a_database_must_be_named() -> None:
 
 
 def test_an_unreachable_database_is_one_clear_error() -> None:
-    database = Database(DatabaseSettings(url=SecretStr("postgresql://127.0.0.1:1/none"), connect_timeout_s=1))
-    with pytest.raises(DatabaseUnavailable) as refused:
-        database.ping()
-    assert (refused.value.status, refused.value.retry_after_s) == (503, 2)
-    with pytest.raises(DatabaseUnavailable), database.session() as session:
-        session.exec(select(OutboxEvent)).all()
+    nowhere = DatabaseSettings(url=SecretStr("postgresql://127.0.0.1:1/none"), connect_timeout_s=1)
+    with closing(Database(nowhere)) as database:
+        with pytest.raises(DatabaseUnavailable) as refused:
+            database.ping()
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 2)
+        with pytest.raises(DatabaseUnavailable), database.session() as session:
+            session.exec(select(OutboxEvent)).all()
 
 
 @pytest.mark.integration
