@@ -6,17 +6,23 @@ an application that is there for new code and replaces its replicas, so one is d
 what it was made from stands in the ``user_config``, where it can be read back.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from ray import serve
+from ray._private import ray_constants
 
 from .cluster import Cluster
 from .isolation import blanked_environment
+from .standby import Replica, Standbys
 
+# Private to Ray; without it a process imports its libraries when it gets its replica.
+_SETUP_HOOK: str | None = getattr(ray_constants, "WORKER_PROCESS_SETUP_HOOK_ENV_VAR", None)
 _MARK = "raymill"
 _DECLARED = "declarative"
+_STARTED = ("STARTING", "RUNNING")
 # A program may block as it likes; its replica still answers health checks, and it opens no door of its own.
 _ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1",
@@ -34,6 +40,8 @@ class AppState:
     message: str
     fingerprint: str | None
     replicas: int
+    #: Those that start or run, and where; no part of what an application is.
+    placed: tuple[Replica, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,14 +60,22 @@ class AppSpec:
     target_ongoing_requests: float
     scale_to_zero_after_s: float
     max_ongoing_requests: int
+    #: A function ``module.name`` that a process calls when it starts, before it is given a replica.
+    setup: str | None = None
     env_vars: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def own_variables(self) -> dict[str, str]:
+        """What the environment of this application has beside that of every one."""
+        return self.env_vars | ({_SETUP_HOOK: self.setup} if self.setup and _SETUP_HOOK else {})
 
 
 class DynamicApps:
     """The dynamic applications of the cluster that this process belongs to."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, standbys: Standbys | None = None) -> None:
         self._cluster = cluster
+        self._standbys = standbys or Standbys()
 
     def observe(self, prefix: str) -> dict[str, AppState]:
         """Map the names that begin so to what Serve says of them; what an operator declared is not ours.
@@ -79,6 +95,15 @@ class DynamicApps:
         target = serve.RunTarget(application, name=spec.name, route_prefix=None)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
+    def stand_by(self, specs: Collection[AppSpec], sleepers: Collection[str], observed: Mapping[str, AppState]) -> None:
+        """Keep processes ready for the applications that are named as sleepers; the others may take them too."""
+        kinds = {spec.name: repr(sorted(spec.own_variables.items())) for spec in specs}
+        sleepy = {kinds[spec.name]: _variables(spec) for spec in specs if spec.name in sleepers}
+        replicas: dict[str, list[Replica]] = {}
+        for name, kind in kinds.items():
+            replicas.setdefault(kind, []).extend(observed[name].placed if name in observed else ())
+        self._standbys.keep(sleepy, replicas)
+
     def remove(self, name: str) -> None:
         """Delete an application; returns before its replicas have ended."""
         serve.delete(name, _blocking=False)
@@ -89,8 +114,7 @@ def deployment_options(spec: AppSpec) -> dict[str, Any]:
     resources = {"num_cpus": spec.num_cpus, "num_gpus": spec.num_gpus}
     if spec.memory is not None:
         resources["memory"] = spec.memory
-    # Named in full: what is left out would come from the environment of the process that deploys.
-    runtime_env = {"env_vars": blanked_environment() | _ENVIRONMENT | spec.env_vars}
+    runtime_env = {"env_vars": _variables(spec)}
     return _scaling(spec) | {
         "ray_actor_options": resources | {"runtime_env": runtime_env},
         "max_ongoing_requests": spec.max_ongoing_requests,
@@ -102,6 +126,11 @@ def deployment_options(spec: AppSpec) -> dict[str, Any]:
         "max_surge_percent": 100,
         "logging_config": {"enable_access_log": False},
     }
+
+
+def _variables(spec: AppSpec) -> dict[str, str]:
+    """Return the environment of a replica, in full: what is left out would come from the process that deploys."""
+    return blanked_environment() | _ENVIRONMENT | spec.own_variables
 
 
 def _scaling(spec: AppSpec) -> dict[str, Any]:
@@ -125,7 +154,13 @@ def _state(row: dict[str, Any]) -> AppState:
     deployments = list(row.get("deployments", {}).values())
     configs = [deployment.get("deployment_config") or {} for deployment in deployments]
     marks = [(config.get("user_config") or {}).get(_MARK) for config in configs]
-    running = sum(replica["state"] == "RUNNING" for deployment in deployments for replica in deployment["replicas"])
+    replicas = [replica for deployment in deployments for replica in deployment["replicas"]]
+    running = sum(replica["state"] == "RUNNING" for replica in replicas)
+    placed = tuple(
+        Replica(replica["replica_id"], replica["node_id"], replica["state"] == "RUNNING")
+        for replica in replicas
+        if replica["state"] in _STARTED and replica.get("node_id")
+    )
     # Of a failure the application says no more than which deployment failed.
     message = next((one["message"] for one in deployments if one.get("message")), "") or row.get("message") or ""
-    return AppState(row["status"], message, next((mark for mark in marks if mark), None), running)
+    return AppState(row["status"], message, next((mark for mark in marks if mark), None), running, placed)

@@ -20,12 +20,10 @@ from ray.serve import Application
 
 from ..serving.errors import ModelBroken, ModelFailed
 from ..serving.formats import DTYPES, Array, Feeds, Model, program_loader_of
-from ..serving.formats.frames import pack
+from ..serving.formats.frames import ARRAYS, REFUSED, pack
 from ..serving.pace import Pace
 from ..serving.table import Signature
 
-#: First byte of an answer: arrays follow, or the model's own words for a refusal.
-ARRAYS, REFUSED = b"\x00", b"\x01"
 _INFERENCE = "inference"
 _HIDDEN = ("RAYMILL_", "RAY_AUTH_", "RAY_JOB_")
 

@@ -7,6 +7,7 @@ import pytest
 
 from raymill.compute.cluster import Cluster
 from raymill.compute.dynamic_apps import AppSpec, AppState, DynamicApps, deployment_options
+from raymill.compute.standby import Node, Replica, Standbys, Variables
 
 
 def spec(**changes: Any) -> AppSpec:
@@ -46,6 +47,25 @@ def test_a_fixed_number_of_replicas_needs_no_autoscaling() -> None:
     assert (scaled["min_replicas"], scaled["max_replicas"], scaled["downscale_to_zero_delay_s"]) == (0, 2, 5.0)
 
 
+def test_the_process_that_stands_by_has_the_environment_of_those_that_sleep() -> None:
+    started: list[Variables] = []
+    standbys = Standbys(lambda: [Node("n1", "")], lambda node, variables: started.append(variables))
+    apps = DynamicApps(Cluster("http://dashboard", None), standbys)
+    sleeper, awake = spec(setup="some.torch"), spec(name="ep-2", setup="some.skops", min_replicas=1)
+    apps.stand_by([sleeper, awake, spec(name="ep-3", setup="some.torch")], {"ep-1", "ep-3"}, {})
+    assert started == [deployment_options(sleeper)["ray_actor_options"]["runtime_env"]["env_vars"]]
+    assert "some.torch" in started[0].values()
+    # Another app of the same environment has taken it.
+    running = AppState("RUNNING", "", None, 1, (Replica("r1", "n1", is_running=True),))
+    for _ in range(2):
+        apps.stand_by([sleeper, spec(name="ep-3", setup="some.torch")], {"ep-1"}, {"ep-3": running})
+    assert len(started) == 2
+
+
+def replica(name: str, state: str) -> dict[str, str]:
+    return {"replica_id": name, "node_id": "n1", "state": state}
+
+
 def observed(*apps: tuple[str, dict[str, Any]]) -> dict[str, AppState]:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"applications": {name: {"source": "imperative"} | row for name, row in apps}})
@@ -57,12 +77,14 @@ def observed(*apps: tuple[str, dict[str, Any]]) -> dict[str, AppState]:
 def test_serves_answer_tells_what_an_app_was_made_from() -> None:
     deployment = {
         "deployment_config": {"user_config": deployment_options(spec())["user_config"]},
-        "replicas": [{"state": "RUNNING"}, {"state": "STARTING"}],
+        "replicas": [replica("r1", "RUNNING"), replica("r2", "STARTING"), replica("r3", "STOPPING")],
         "message": "",
     }
     row = {"status": "RUNNING", "message": "", "deployments": {"model": deployment}}
     declared = row | {"source": "declarative"}
-    assert observed(("ep-1", row), ("api", row), ("ep-theirs", declared)) == {"ep-1": AppState("RUNNING", "", "abc", 1)}
+    found = observed(("ep-1", row), ("api", row), ("ep-theirs", declared))
+    assert found == {"ep-1": AppState("RUNNING", "", "abc", 1)}
+    assert found["ep-1"].placed == (Replica("r1", "n1", is_running=True), Replica("r2", "n1", is_running=False))
 
 
 def test_an_app_that_was_just_made_tells_nothing_yet() -> None:
