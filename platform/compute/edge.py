@@ -20,6 +20,7 @@ from ..kernel.settings import Settings
 from ..kernel.telemetry import take_request_id
 from .edge_answers import answer, replaces_serve_text
 from .edge_limits import BodyLimits
+from .lane import LANE, Lane
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def middlewares() -> list[Middleware]:
             nodes=nodes,
             trusted_proxies=tuple(ip_network(text) for text in settings.http.trusted_proxies),
             stream_uploads=not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD,
+            lane=LANE,
         )
     ]
 
@@ -87,12 +89,14 @@ class EdgeMiddleware:
         nodes: ClusterNodes | None,
         trusted_proxies: tuple[Network, ...] = (),
         stream_uploads: bool = True,
+        lane: Lane | None = None,
     ) -> None:
         self._app = app
         self._limits = limits
         self._nodes = nodes
         self._trusted_proxies = trusted_proxies
         self._stream_uploads = stream_uploads
+        self._lane = lane or Lane()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Clean the scope, refuse what is too large, and pass the rest on."""
@@ -107,7 +111,7 @@ class EdgeMiddleware:
         elif exchange.is_too_large():
             await exchange.refuse_body()
         else:
-            await exchange.run(self._app)
+            await exchange.run(self._lane if self._lane.takes(scope) else self._app)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> "Exchange":
         headers: Headers = scope["headers"]

@@ -30,16 +30,20 @@ class InferenceArgs(BaseModel):
 class Inference:
     """Replica around a model server, which it builds when Serve asks for the ASGI app."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_ongoing_requests: int) -> None:
         # Serve also imports this module in a short-lived process that only reads the application's shape.
         from ..compute.inner_edge import behind_edge
+        from ..compute.lane import open_lane
+        from ..compute.precedence import take_precedence
         from ..serving.browsers import open_to_origins
         from ..serving.server import ModelServer
         from .preparation import prepare
 
         settings = prepare(schema=False)
+        take_precedence()
         self._server = ModelServer.open(settings)
         self._app = behind_edge(open_to_origins(cast("ASGIApp", self._server), settings.http), settings)
+        open_lane(self._app, width=max_ongoing_requests)
         # A full collection of garbage walks all that was imported: 100 ms in which nobody is answered.
         gc.collect()
         gc.freeze()
@@ -76,4 +80,4 @@ def build(args: InferenceArgs) -> Application:
         # A tenth of a small model's request; the inference log says more.
         logging_config={"enable_access_log": False},
     )
-    return deployment(serve.ingress()(Inference)).bind()
+    return deployment(serve.ingress()(Inference)).bind(args.max_ongoing_requests)

@@ -10,6 +10,7 @@ import pytest
 
 from raymill.compute.edge import ClusterNodes, EdgeMiddleware
 from raymill.compute.edge_limits import BodyLimits
+from raymill.compute.lane import Lane
 
 Message = dict[str, Any]
 App = Callable[..., Coroutine[Any, Any, None]]
@@ -52,6 +53,7 @@ def ask(
 ) -> Answered:
     """Send one request through the edge; headers and the scope's client come by keyword."""
     options = {"trusted_proxies": given.pop("trusted", ()), "nodes": given.pop("nodes", ClusterNodes(set))}
+    options["lane"] = given.pop("lane", None)
     client = given.pop("client", ("127.0.0.1", 5))
     headers = [(name.encode(), value.encode()) for name, value in given.pop("headers", {}).items()]
     scope = {"type": "http", "path": path, "method": method, "headers": headers, "client": client, "scheme": "http"}
@@ -196,3 +198,39 @@ def test_a_cancelled_request_stays_cancelled() -> None:
 
 def test_routes_are_refused_by_a_replica_too() -> None:
     assert ask(Recorder(), path="/-/routes").status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_short"),
+    [
+        ("POST", "/v2/models/m/predict", True),
+        ("GET", "/v2/models/m", False),
+        ("POST", "/v2/repository/index", False),
+        ("POST", "/api/v1/x", False),
+    ],
+)
+def test_inference_takes_the_short_way_behind_the_same_edge(method: str, path: str, is_short: bool) -> None:
+    short, serve, lane = Recorder(), Recorder(), Lane()
+    lane.open(short, width=1)
+    for _ in range(2):
+        answered = ask(serve, lane=lane, method=method, path=path, headers={"x-raymill-peer": "[2001:db8::1]:77"})
+        assert answered.headers[b"x-request-id"].startswith(b"req_")
+    used, other = (short, serve) if is_short else (serve, short)
+    assert used.scope["client"] == ("2001:db8::1", 77)
+    assert other.scope == {}
+
+
+def test_what_is_too_much_for_the_short_way_goes_through_serve() -> None:
+    serve, lane = Recorder(), Lane()
+
+    async def nested(scope: Message, receive: App, send: App) -> None:
+        # While this one request is on its way, another one comes.
+        await asyncio.to_thread(ask, serve, lane=lane, method="POST", path="/v2/models/m/infer")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    ask(serve, lane=lane, method="POST", path="/v2/models/m/infer")
+    assert serve.scope, "a lane that was never opened takes nothing"
+    serve.scope = {}
+    lane.open(nested, width=1)
+    ask(serve, lane=lane, method="POST", path="/v2/models/m/infer")
+    assert serve.scope

@@ -26,7 +26,7 @@ def backend(name: str, prefix: str, protocol: RequestProtocol = RequestProtocol.
     return BackendConfig(name=name, path_prefix=prefix, app_name=app, servers=servers, protocol=protocol)
 
 
-def written(folder: Path, *apps: BackendConfig, grpc: bool = False) -> Path:
+def written(folder: Path, *apps: BackendConfig, grpc: bool = False, metrics: bool = True) -> Path:
     """Let Serve write its configuration for these apps."""
     config = HAProxyConfig(
         socket_path=str(folder / "s"),
@@ -36,6 +36,7 @@ def written(folder: Path, *apps: BackendConfig, grpc: bool = False) -> Path:
         grpc_options=gRPCOptions(port=19000, grpc_servicer_functions=["a:b"] if grpc else []),
         has_received_routes=True,
         is_head=True,
+        metrics_enabled=metrics,
     )
     api = HAProxyApi(config, {app.name: app for app in apps}, str(folder / "c"))
     if grpc:
@@ -79,6 +80,17 @@ def test_a_cluster_without_apps_is_guarded_too(tmp_path: Path) -> None:
     assert accepted(rewrite(written(tmp_path).read_text(), Rules()), tmp_path)
 
 
+@pytest.mark.parametrize(("apps", "refusals"), [([], ["503"]), (["api"], ["503", "404"])])
+def test_a_path_that_no_app_has_is_missing_only_if_it_will_not_come(
+    tmp_path: Path, apps: list[str], refusals: list[str]
+) -> None:
+    config = rewrite(written(tmp_path, *(backend(f"http-{app}", f"/{app}") for app in apps)).read_text(), Rules())
+    backend_lines = config.partition("\nbackend default_backend\n")[2].splitlines()
+    rules = [line.split() for line in backend_lines if "return status" in line and "application/json" in line]
+    assert [words[words.index("status") + 1] for words in rules] == refusals
+    assert (rules[0][-4:] == ["{", "path_beg", "/v2/", "}"]) == bool(apps)
+
+
 def test_every_listener_is_bound_as_told(grpc_config: str) -> None:
     lines = rewrite(grpc_config, Rules("192.0.2.1", "127.0.0.1")).splitlines()
     binds = [line.split()[1] for line in lines if line.strip().startswith("bind ")]
@@ -115,6 +127,13 @@ def test_grpc_reaches_inference_by_default_and_lists_nothing(grpc_config: str) -
     assert "default_backend grpc-inference" in config
     assert "use_backend grpc_fallback_backend" not in config
     assert "grpc-status 7" in config
+
+
+def test_requests_that_went_well_are_logged_only_for_metrics(tmp_path: Path) -> None:
+    quiet, counted = (rewrite(written(tmp_path, metrics=metrics).read_text(), Rules()) for metrics in (False, True))
+    assert "option dontlog-normal" in quiet.partition("\nfrontend ")[0]
+    assert accepted(quiet, tmp_path)
+    assert "dontlog-normal" not in counted
 
 
 def test_rewriting_twice_changes_nothing(serve_config: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from foreign_cluster import ROOT, ForeignCluster, foreign_cluster, guide_block
-from light_load import light_load
+from open_load import open_load
 from raymill.compute.preflight import COSTS
 from raymill.sdk import Client
 from timing import until
@@ -178,7 +178,7 @@ def test_the_raylet_of_a_worker_node_is_killed(cluster: ForeignCluster, client: 
         return len(places) == 2 and address not in places
 
     body = {"instances": [[0.0] * 64]}
-    with light_load(f"{deployment.endpoint}/predict", headers={"X-API-Key": key}, body=body) as load:
+    with open_load(f"{deployment.endpoint}/predict", headers={"X-API-Key": key}, body=body) as load:
         raylet.kill()
         began = time.monotonic()
         until(moved, within_s=90, what="two replicas on nodes that live")

@@ -40,9 +40,16 @@ class Answer:
         )
 
 
-UNREADABLE = Answer(400, "VALIDATION_ERROR", "The request is not readable as HTTP/1.1; correct it.", None, FRESH_ID)
+UNREADABLE = Answer(
+    400,
+    "VALIDATION_ERROR",
+    "The request is not readable as HTTP/1.1, or its URL and headers take more than 15 kB; correct it.",
+    None,
+    FRESH_ID,
+)
 LATE = Answer(408, "VALIDATION_ERROR", "The request did not arrive in time; send it again.", None, FRESH_ID)
 NOT_FOUND = Answer(404, "RESOURCE_NOT_FOUND", "Nothing is served at this path; the API is documented at /api/docs.")
+UNAVAILABLE = Answer(503, "EXTERNAL_SERVICE_ERROR", "No replica is ready to answer; try again.", 2)
 
 ANSWERS = (
     UNREADABLE,
@@ -52,8 +59,8 @@ ANSWERS = (
     Answer(429, "RATE_LIMIT_EXCEEDED", "Too many requests; try again later.", 1),
     Answer(500, "INTERNAL_SERVER_ERROR", "The proxy failed to handle the request; try again."),
     Answer(502, "EXTERNAL_SERVICE_ERROR", "The connection to the replica was lost; check the result, then try again."),
-    Answer(503, "EXTERNAL_SERVICE_ERROR", "No replica is ready to answer; try again.", 2),
+    UNAVAILABLE,
     Answer(504, "EXTERNAL_SERVICE_ERROR", "The replica did not answer in time; try again later."),
 )
 
-__all__ = ["ANSWERS", "NOT_FOUND", "Answer"]
+__all__ = ["ANSWERS", "NOT_FOUND", "UNAVAILABLE", "Answer"]

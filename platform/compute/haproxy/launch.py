@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
+from ..precedence import take_precedence
 from .rewrite import Rules, UnexpectedConfig, rewrite
 
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> NoReturn:
         guard(config_files(arguments), parse_rules(rules))
     except (OSError, UnexpectedConfig) as error:
         sys.exit(f"HAProxy was not started: {error}")
+    take_precedence()
     os.execv(binary, [binary, *arguments])  # noqa: S606
 
 

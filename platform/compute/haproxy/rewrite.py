@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .errors import ANSWERS, NOT_FOUND
+from .errors import ANSWERS, NOT_FOUND, UNAVAILABLE
 
 MARK = "# Guarded by raymill."
 LOOPBACK = "127.0.0.1"
@@ -17,6 +17,8 @@ HTTP_REQUEST_TIMEOUT = "timeout http-request 30s"
 GRPC_DEFAULT_APP = "grpc-inference"
 
 _HEADER = re.compile(r"^(global|defaults|frontend|backend|listen)\b")
+# Where Serve reads its metrics from log lines, it needs them all.
+_METRICS_LOG = " format rfc5424 "
 _FORWARDED = ("X-Forwarded- -m beg", "X-Real-IP", "Forwarded")
 _V2_MEMBER = ',"error":"The request failed before it reached a model; see message."'
 _GRPC_REFUSAL = (
@@ -89,16 +91,19 @@ def _parse(config: str) -> list[Section]:
 
 
 def _edit(sections: list[Section], rules: Rules) -> None:
+    has_apps = any(section.header.startswith("backend http-") for section in sections)
     edits: dict[str, Callable[[Section], None]] = {
         "global": _close_admin_socket,
         "defaults": _answer_in_json,
         "frontend prometheus": lambda section: section.rebind("", rules.metrics_host),
         "frontend http_frontend": lambda section: _guard_http(section, rules),
-        "backend default_backend": _say_not_found,
+        "backend default_backend": lambda section: _answer_nobodys(section, has_apps=has_apps),
         "listen stats": lambda section: section.rebind(r"\*", LOOPBACK),
     }
     for name, edit in edits.items():
         edit(_only(sections, name))
+    if not any(_METRICS_LOG in line for section in sections for line in section.lines):
+        _log_failures_alone(_only(sections, "defaults"))
     for grpc in [section for section in sections if section.header == "frontend grpc_frontend"]:
         apps = {section.header.removeprefix("backend ") for section in sections}
         _guard_grpc(grpc, rules, default=GRPC_DEFAULT_APP if GRPC_DEFAULT_APP in apps else None)
@@ -132,6 +137,11 @@ def _answer_in_json(defaults: Section) -> None:
     ]
 
 
+def _log_failures_alone(defaults: Section) -> None:
+    """Leave out the log line of each request that went well: a quarter of what a request costs HAProxy."""
+    defaults.replace(r"option httplog", "option httplog", "option dontlog-normal")
+
+
 def _guard_http(frontend: Section, rules: Rules) -> None:
     frontend.rebind(r"\S+", rules.host)
     frontend.replace(r"http-request return .* if routes", f"http-request return {NOT_FOUND.directive()} if routes")
@@ -156,8 +166,12 @@ def _true_client(trusted_proxies: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _say_not_found(backend: Section) -> None:
-    backend.replace(r"http-request return status 404 .*", f"http-request return {NOT_FOUND.directive()}")
+def _answer_nobodys(backend: Section, *, has_apps: bool) -> None:
+    """Answer what no application has: a proxy that just started knows none yet, and /v2 always belongs to one."""
+    later, never = f"http-request return {UNAVAILABLE.directive()}", f"http-request return {NOT_FOUND.directive()}"
+    backend.replace(
+        r"http-request return status 404 .*", *([f"{later} if {{ path_beg /v2/ }}", never] if has_apps else [later])
+    )
 
 
 def _guard_grpc(frontend: Section, rules: Rules, default: str | None) -> None:
