@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete
+from sqlalchemy import delete, text
 from sqlmodel import Session, col
 
 from ..auth.retention import forget_ended
@@ -46,6 +46,17 @@ def forget_logins(resources: Resources, now: Clock = utc_now, *, batch: int = _B
         with resources.database.session() as session:
             if not forget_ended(session, before=before, at_most=batch):
                 return
+
+
+def forget_audit(resources: Resources, *, batch: int = 10 * _BATCH) -> None:
+    """Remove the rows of the audit log that are older than the settings say, which the database sees to."""
+    if resources.settings.controller.keep_audit_days is None:
+        return
+    for _ in range(_BATCHES):
+        with resources.database.session() as session:
+            gone: int = session.execute(text("SELECT audit_forget(:at_most)"), {"at_most": batch}).scalar_one()
+        if gone < batch:
+            return
 
 
 def collect_blobs(resources: Resources, now: Clock = utc_now) -> None:

@@ -8,7 +8,7 @@ from ..kernel.resources import Resources
 from ..monitoring.retention import forget_logs
 from ..train.reconcile import step as reconcile_jobs
 from ..train.runtime import RayJobRuntime
-from .cleanup import clean, collect_blobs, forget_logins, rewrap
+from .cleanup import clean, collect_blobs, forget_audit, forget_logins, rewrap
 from .leases import LeaseKeeper
 from .lost_jobs import LostJobs
 from .scheduler import Scheduler, Step
@@ -35,6 +35,7 @@ def global_steps(resources: Resources) -> list[Step]:
         Step("lost-jobs", GLOBAL, LostJobs(resources, prefix=_CLUSTER).step, every_s),
         Step("cleanup", GLOBAL, lambda: clean(resources), _HOUR_S),
         Step("logins", GLOBAL, lambda: forget_logins(resources), _HOUR_S, limit_s=600.0),
+        Step("audit", GLOBAL, lambda: forget_audit(resources), _HOUR_S, limit_s=600.0),
         Step("blobs", GLOBAL, lambda: collect_blobs(resources), _HOUR_S, limit_s=600.0),
         Step("logs", GLOBAL, lambda: forget_logs(resources), _HOUR_S, limit_s=600.0),
         Step("secrets", GLOBAL, lambda: rewrap(resources), _HOUR_S),
@@ -50,6 +51,9 @@ def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> Sch
     jobs = Step("training-jobs", lease, lambda: reconcile_jobs(resources, runtime), controller.sweep_s, limit_s=120.0)
     static_apps = StaticApps(resources, Cluster.connect(resources.settings), lease)
     apps = Step("static-apps", lease, static_apps.step, _APPS_S)
-    dedicated = DedicatedApps(resources, ServeAppRuntime(resources.settings))
+    # Every cluster runs the apps; what one of them says of its own is what the platform says.
+    dedicated = DedicatedApps(
+        resources, ServeAppRuntime(resources.settings), is_heard=lambda: keeper.token(GLOBAL) is not None
+    )
     own_apps = Step("dedicated-apps", lease, dedicated.step, controller.sweep_s, limit_s=60.0)
     return Scheduler([*global_steps(resources), jobs, apps, own_apps], keeper)

@@ -12,6 +12,7 @@ from ..serving.table import Revision as ServedRevision
 from .models import Deployment, Revision
 from .rollouts import to_warm
 from .schemas import DeploymentStatus, Environment, RevisionStatus
+from .tiers import is_down
 
 # What the data plane asks for; other rights have no meaning there.
 DATA_PLANE = frozenset({Permission.ENDPOINT_INVOKE})
@@ -48,6 +49,7 @@ def compile_endpoint(deployment: Deployment, revisions: Iterable[Revision], *, v
         revisions=tuple(_revision(row) for row in sorted(served, key=lambda row: row.number)),
         traffic=traffic,
         warming=tuple(sorted(warming)),
+        failing=tuple(sorted(row.number for row in served if row.number in traffic and is_down(row))),
         access=AccessPolicy.model_validate(deployment.access),
         **_options(deployment.options),
     )
@@ -115,6 +117,8 @@ def _revision(row: Revision) -> ServedRevision:
             "sha256": row.sha256,
             "size_bytes": row.size_bytes,
             "signature": row.signature,
+            "example": row.example,
             "app": row.app,
+            "made_at": row.created_at.timestamp(),
         }
     )

@@ -25,6 +25,10 @@ class Deployment(Table, table=True):
     requested: dict[str, Any] = document(default_factory=dict)
     scaling: dict[str, Any] = document(default_factory=dict)
     model_id: str = Field(foreign_key="registered_model.id", index=True)
+    # The alias of the model that is followed, the version that was last taken from it, and why that is not served.
+    alias: str | None = Field(default=None, index=True)
+    alias_version: int | None = None
+    alias_reason: str | None = None
     traffic: dict[str, int] = document()
     # What becomes the traffic as soon as all its revisions are ready; empty where nothing is awaited.
     pending_traffic: dict[str, int] = document(default_factory=dict)
@@ -58,6 +62,7 @@ class Revision(Table, table=True):
     sha256: str
     size_bytes: int = Field(sa_type=BigInteger)
     signature: dict[str, Any] = document()
+    example: list[Any] | None = document(default=None, nullable=True)
     app: str | None = None
     status: str = Field(default=RevisionStatus.WARMING, index=True)
     reason: str | None = None

@@ -15,11 +15,13 @@ from ..auth.events import AccountChanged, ApiKeyChanged, ApiKeyRotated, SessionR
 from ..kernel.resources import Resources
 from ..projects import service as projects
 from ..projects.events import MembershipChanged
+from ..registry.events import ModelAliasMoved
 from ..serving import channel
 from ..serving.copies import store_copy
 from ..serving.documents import SealedDocument, read_envelope
 from ..serving.grants import ADMINISTRATORS_KEY, REVOCATIONS_KEY
 from . import service, warming
+from .bindings import follow_aliases, follow_move
 from .events import DeploymentChanged
 from .models import Deployment, Publication
 from .publication import Subject, announce, commit, mark_ready
@@ -54,6 +56,7 @@ def subscribe(resources: Resources) -> None:
     )
     events.subscribe(ApiKeyChanged, lambda event: publish_grants(resources, event.project_id))
     events.subscribe(ApiKeyRotated, lambda event: follow_rotation(resources, event))
+    events.subscribe(ModelAliasMoved, lambda event: follow_move(resources, event))
     events.subscribe(MembershipChanged, lambda event: publish_grants(resources, event.project_id))
     events.subscribe(SessionRevoked, lambda event: publish_revocations(resources))
     events.subscribe(AccountChanged, lambda event: publish_account(resources, event.user_id))
@@ -108,6 +111,7 @@ def sweep(resources: Resources) -> None:
         CacheUnavailable: If Valkey does not answer; the object store is then up to date all the same.
     """
     resources.redeliver()
+    follow_aliases(resources)
     known = _reseal(resources, _known(resources))
     _store(resources, known)
     _republish(resources, known)

@@ -18,7 +18,7 @@ from .errors import NothingToRollBackTo, NothingToStart, RevisionNotReady
 from .events import DeploymentChanged
 from .models import Deployment, Revision
 from .schemas import DeploymentStatus, RevisionStatus
-from .tiers import RUNNING, app_of, choose_artifact
+from .tiers import LATE, RUNNING, UPDATING, app_of, choose_artifact
 
 _ALL = 100
 # States that a change of settings does not end.
@@ -193,6 +193,16 @@ def note_change(session: Session, deployment: Deployment) -> None:
     record_change(session, deployment)
 
 
+def outdate_apps(session: Session, deployment: Deployment) -> None:
+    """Let no app with traffic count as running, or as late, until the cluster says how it does with the new wish."""
+    for row in revisions_of(session, [deployment.id]):
+        if row.app_status in (RUNNING, LATE) and deployment.traffic.get(str(row.number)):
+            if row.app_status == LATE:
+                deployment.status, deployment.reason = DeploymentStatus.DEPLOYING, None
+            row.app_status = UPDATING
+            session.add(row)
+
+
 def record_change(session: Session, deployment: Deployment) -> None:
     """Tell that the endpoint answers other than before."""
     changed = DeploymentChanged(
@@ -230,6 +240,7 @@ def _freeze(session: Session, deployment: Deployment, version: int | None) -> Re
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
         signature=artifact.signature,
+        example=artifact.example,
         app=app_of(deployment, number),
     )
     session.add(revision)

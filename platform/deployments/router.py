@@ -1,6 +1,6 @@
 """Routes of deployments."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -12,6 +12,7 @@ from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
 from . import service
+from .follow import Watch
 from .follow import follow as state_stream
 from .schemas import (
     ApiEndpoint,
@@ -74,24 +75,33 @@ def get_deployment_status(deployment_id: str, session: DbSession, principal: Cur
     return DeploymentStatusRead.model_validate(deployment)
 
 
-def _check_reader(deployment_id: str, resources: AppResources, principal: DetachedPrincipal) -> None:
+def _watched(
+    deployment_id: str, request: Request, resources: AppResources, principal: DetachedPrincipal
+) -> Iterator[Watch]:
+    """Watch a deployment that the caller may read until the answer has ended."""
+    watch: Watch = request.app.state.deployment_watch
     with resources.database.session() as session:
         service.get_deployment(session, principal=principal, deployment_id=deployment_id)
+    with resources.followers.one_more(principal.user_id), watch.following(deployment_id):
+        yield watch
 
 
-@router.get("/{deployment_id}/events", response_class=EventSourceResponse, dependencies=[Depends(_check_reader)])
+@router.get("/{deployment_id}/events", response_class=EventSourceResponse)
 @needs(Permission.DEPLOYMENT_READ)
 async def stream_deployment_events(
     deployment_id: str,
     request: Request,
     resources: AppResources,
+    watch: Annotated[Watch, Depends(_watched)],
     follow: bool = False,
     seconds: Annotated[float, Query(ge=0, le=3600)] = 300.0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow the states of a deployment until its change has ended, or with ``follow`` until the time is up."""
     credential = credential_of(request.headers)
-    states = state_stream(resources, credential, deployment_id, seen=last_event_id, seconds=seconds, goes_on=follow)
+    states = state_stream(
+        resources, watch, credential, deployment_id, seen=last_event_id, seconds=seconds, goes_on=follow
+    )
     async for state in states:
         yield state
 

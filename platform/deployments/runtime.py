@@ -1,7 +1,7 @@
 """Where the apps of dedicated revisions run: a Protocol, and Ray Serve as its implementation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -14,6 +14,15 @@ from .tiers import APP_PREFIX
 __all__ = ["AppRuntime", "AppState", "ServeAppRuntime", "WantedApp"]
 
 _BUILDER = "raymill.serve_apps.dedicated:build"
+_SETUP = "raymill.serve_apps.libraries"
+_LIBRARIES = {
+    "torchscript": "torch",
+    "torch-export": "torch",
+    "keras": "tensorflow",
+    "saved-model": "tensorflow",
+    "skops": "skops",
+}
+_POOLED = "onnxruntime"
 # Ray places replicas by what they ask for alone, and most of what one needs are its libraries.
 _LEAST_MEMORY, _MEMORY_PER_BYTE = 512 * 2**20, 3
 # Requests that one replica takes at a time: enough that it never idles, few enough that new replicas get some.
@@ -31,6 +40,8 @@ class WantedApp:
     signature: Mapping[str, Any]
     requested: Mapping[str, Any]
     scaling: Mapping[str, Any]
+    #: Whether it has answered every model server once.
+    is_warm: bool = True
 
     @property
     def fingerprint(self) -> str:
@@ -51,12 +62,16 @@ class AppRuntime(Protocol):
     def remove(self, name: str) -> None:
         """End an app; returns before it has ended."""
 
+    def stand_by(self, apps: Collection[WantedApp], observed: Mapping[str, AppState]) -> None:
+        """Be ready to start those that sleep at once."""
+
 
 class ServeAppRuntime:
     """Runs each app as an application of Ray Serve, on the cluster that this process belongs to."""
 
     def __init__(self, settings: Settings) -> None:
         self._cache = settings.home / "cache" / "artifacts"
+        self._stands_by = settings.controller.standby
         self._apps = DynamicApps(Cluster.connect(settings))
 
     def observe(self) -> Mapping[str, AppState]:
@@ -70,6 +85,13 @@ class ServeAppRuntime:
     def remove(self, name: str) -> None:
         """Delete an app."""
         self._apps.remove(name)
+
+    def stand_by(self, apps: Collection[WantedApp], observed: Mapping[str, AppState]) -> None:
+        """Keep a process on each node, its libraries imported, for those that may have no replica."""
+        if self._stands_by:
+            # One that never answered has nothing to wake.
+            sleepers = {app.name for app in apps if app.is_warm and not app.scaling["min_replicas"]}
+            self._apps.stand_by([self._spec(app) for app in apps], sleepers, observed)
 
     def _spec(self, app: WantedApp) -> AppSpec:
         cpus, target = float(app.requested["cpus"]), float(app.scaling["target_ongoing_requests"])
@@ -94,4 +116,7 @@ class ServeAppRuntime:
             target_ongoing_requests=target,
             scale_to_zero_after_s=app.scaling["scale_to_zero_after_s"],
             max_ongoing_requests=max(_LEAST_ONGOING, round(_ONGOING_PER_TARGET * target)),
+            setup=f"{_SETUP}.{_LIBRARIES.get(app.format, _POOLED)}",
+            # As Ray would set it when the replica starts, after some libraries have looked.
+            env_vars={"OMP_NUM_THREADS": str(max(1, int(cpus)))},
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from ..kernel.bodies import Number, PlainName, VersionNumber, Whole
+from ..registry.schemas import AliasName
 
 
 class Environment(StrEnum):
@@ -168,15 +169,27 @@ class Options(BaseModel):
     logging: Logging = Logging()
 
 
-class DeploymentCreate(Options):
-    """Body of a new deployment; without ``version`` the latest ready one is served."""
+class VersionChoice(BaseModel):
+    """Which version of the model: of this number, or whichever an alias names, now and later."""
+
+    version: VersionNumber | None = None
+    alias: AliasName | None = Field(None, description="Name of a version; when it moves, a new revision is made")
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if self.version is not None and self.alias is not None:
+            raise ValueError("either version or alias is wanted, not both")
+        return self
+
+
+class DeploymentCreate(Options, VersionChoice):
+    """Body of a new deployment; without ``version`` and ``alias`` the latest ready version is served."""
 
     model_config = ConfigDict(extra="forbid")
 
     project_id: str
     name: PlainName
     model: str = Field(description="Name or id of a registered model of the project")
-    version: VersionNumber | None = None
     environment: Environment = Environment.PRODUCTION
     tier: Tier = Tier.AUTO
     resources: ResourceRequest | None = Field(None, description="For each replica; dedicated deployments alone")
@@ -187,15 +200,15 @@ class DeploymentCreate(Options):
 _FIXED = ("project_id", "name", "model", "environment", "tier")
 
 
-class DeploymentUpdate(Options):
+class DeploymentUpdate(Options, VersionChoice):
     """Body of a change: the model version of a new revision, the latest ready one unless named, or settings.
 
-    With settings and no ``version`` the revisions stay as they are. What is left out stays as it is.
+    With settings and no ``version`` or ``alias`` the revisions stay as they are. What is left out stays as it is. A
+    number of a version, and an ``alias`` of null, end the following of an alias.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    version: VersionNumber | None = None
     promote: StrictBool = Field(True, description="Give the new revision all traffic as soon as it is ready")
     access: Access | None = None
     resources: ResourceRequest | None = Field(None, description="For each replica; dedicated deployments alone")
@@ -211,7 +224,13 @@ class DeploymentUpdate(Options):
     @property
     def makes_revision(self) -> bool:
         """Whether a model version is to be served anew."""
-        return "version" in self.model_fields_set or not self.model_fields_set - {"promote"}
+        asks = "version" in self.model_fields_set or self.alias is not None
+        return asks or not self.model_fields_set - {"promote"}
+
+    @property
+    def releases_alias(self) -> bool:
+        """Whether no alias is to be followed any more, whatever else is asked."""
+        return "alias" in self.model_fields_set and self.alias is None
 
     @property
     def changed_options(self) -> dict[str, Any]:
@@ -319,7 +338,7 @@ class ApiEndpoint(BaseModel):
 
 
 class Examples(BaseModel):
-    """Calls to copy, with a row of zeros."""
+    """Calls to copy, with the version's example, or a row of zeros."""
 
     curl: str
     python: str
@@ -333,6 +352,8 @@ class DeploymentStatusRead(BaseModel):
     id: str
     status: DeploymentStatus
     reason: str | None
+    alias: str | None = Field(description="The alias that is followed")
+    alias_reason: str | None = Field(description="Why the version that the alias names is not served, if it is not")
     replicas: int
     traffic: dict[str, int]
     pending_traffic: dict[str, int] = Field(description="Traffic as soon as all revisions in it are ready")

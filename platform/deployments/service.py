@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy import ColumnElement, literal_column
 from sqlmodel import Session, col, select
 
 from ..auth.permissions import Permission
@@ -17,6 +18,7 @@ from ..registry import pins
 from ..registry import service as models
 from . import rollouts
 from .access import add_key, names_key, set_access
+from .bindings import choose_version, release_alias
 from .compile import endpoint_key, endpoint_url
 from .endpoints import describe_endpoints, make_examples
 from .errors import DeploymentExists, DeploymentNotFound
@@ -50,6 +52,7 @@ def deploy_model(
         ScalingNotApplicable: If resources or scaling are asked for on the serverless tier.
         ModelNotFound: If the project has no such model.
         VersionNotFound: If the model has no such version, or no ready one.
+        AliasNotFound: If the model has no such alias.
         VersionNotServable: If the version is not ready or has no form that the tier can run.
         PermissionDenied: If it is to be open beyond the project and the principal may not do that.
         KeysNotUsable: If it is to be open to keys that could never invoke it.
@@ -76,7 +79,9 @@ def deploy_model(
         session.add(deployment)
     amounts = {Quota.DEPLOYMENTS: 1}
     quotas.reserve(session, defaults=defaults, project_id=project.id, owner=deployment.id, amounts=amounts)
-    add_revision(session, deployment, version=data.version)
+    add_revision(
+        session, deployment, version=choose_version(session, deployment, version=data.version, alias=data.alias)
+    )
     _claim_replicas(session, deployment, defaults)
     return deployment
 
@@ -100,10 +105,11 @@ def list_deployments(
     return paginate(session, Deployment, query, *filters)
 
 
-def endpoint_names(session: Session, project_id: str) -> dict[str, str]:
-    """Return the name of each endpoint of a project, by the id of its deployment."""
-    asked = select(Deployment.id, Deployment.endpoint_key).where(Deployment.project_id == project_id)
-    return {id_: name for id_, name in session.exec(asked.order_by(col(Deployment.id)))}
+def endpoints_in_use(session: Session, project_id: str) -> list[tuple[str, str, frozenset[str]]]:
+    """Return id, name and revisions with traffic of each endpoint of a project."""
+    asked = select(Deployment.id, Deployment.endpoint_key, Deployment.traffic)
+    found = session.exec(asked.where(Deployment.project_id == project_id).order_by(col(Deployment.id)))
+    return [(id_, name, frozenset(traffic)) for id_, name, traffic in found]
 
 
 def glance_at_deployments(session: Session, project_id: str) -> Glance:
@@ -119,6 +125,7 @@ def update_deployment(
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
         VersionNotFound: If the model has no such version, or no ready one.
+        AliasNotFound: If the model has no such alias.
         VersionNotServable: If the version is not ready or has no form that the tier can run.
         PermissionDenied: If it is to be open beyond the project and the principal may not do that.
         KeysNotUsable: If it is to be open to keys that could never invoke it.
@@ -131,9 +138,13 @@ def update_deployment(
     deployment.options = deployment.options | data.changed_options
     if data.resources is not None or data.scaling is not None:
         set_scale(deployment, resources=data.resources, scaling=data.scaling)
+        rollouts.outdate_apps(session, deployment)
         _claim_replicas(session, deployment, defaults)
+    if data.releases_alias:
+        release_alias(deployment)
     if data.makes_revision:
-        add_revision(session, deployment, version=data.version, takes_over=data.promote)
+        version = choose_version(session, deployment, version=data.version, alias=data.alias)
+        add_revision(session, deployment, version=version, takes_over=data.promote)
     else:
         note_change(session, deployment)
     return deployment
@@ -226,6 +237,7 @@ def scale_deployment(
     """
     deployment = _writable(session, principal, deployment_id)
     set_bounds(deployment, data.bounds)
+    rollouts.outdate_apps(session, deployment)
     _claim_replicas(session, deployment, defaults)
     note_change(session, deployment)
     return deployment
@@ -268,6 +280,14 @@ def get_state(session: Session, *, principal: Principal, deployment_id: str) -> 
     rows = revisions_of(session, [deployment.id])
     revisions = [RevisionState.model_validate(row) for row in rows]
     return DeploymentEvent.model_validate({**deployment.model_dump(), "revisions": revisions})
+
+
+def change_marks(session: Session, deployment_ids: Sequence[str]) -> dict[str, str]:
+    """Return for each deployment that exists what differs after every change of its row."""
+    # PostgreSQL's name for the transaction that wrote this version of the row.
+    mark: ColumnElement[str] = literal_column(f"{Deployment.__tablename__}.xmin::text")
+    asked = select(Deployment.id, mark).where(col(Deployment.id).in_(deployment_ids))
+    return {id_: mark for id_, mark in session.execute(asked)}
 
 
 def list_endpoints(session: Session, *, principal: Principal, deployment_id: str) -> list[ApiEndpoint]:

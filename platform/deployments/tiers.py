@@ -16,6 +16,10 @@ from .schemas import DeploymentCreate, DeploymentStatus, ResourceRequest, Scalin
 APP_PREFIX = "ep-"
 #: Serve's word for an app that can answer, if only after a cold start.
 RUNNING = "RUNNING"
+#: Our words for an app that runs, but not as it is wanted now, and for one that has not come to run for too long.
+UPDATING, LATE = "UPDATING", "LATE"
+#: Serve's words for an app that it has given up, and for one that lost replicas.
+FAILED, UNWELL = "DEPLOY_FAILED", "UNHEALTHY"
 
 
 def tier_of(format_name: str) -> Tier:
@@ -85,6 +89,11 @@ def choose_artifact(session: Session, deployment: Deployment, version_id: str) -
 def app_of(deployment: Deployment, number: int) -> str | None:
     """Return the app that answers for a revision, None where the pool does."""
     return f"{APP_PREFIX}{deployment.id}-r{number}" if deployment.tier == Tier.DEDICATED else None
+
+
+def is_down(revision: Revision) -> bool:
+    """Tell whether the app of a revision has nothing to answer with, and neither sleeps nor starts."""
+    return revision.app is not None and not revision.app_replicas and revision.app_status in (FAILED, UNWELL, LATE)
 
 
 def amounts_of(deployment: Deployment) -> dict[Quota, float]:

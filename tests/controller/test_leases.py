@@ -1,6 +1,7 @@
 """Leases between two controllers, on a clock that the test moves."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -95,11 +96,10 @@ def test_of_many_that_ask_at_once_one_gets_it(resources: Resources, clock: FakeC
 
 
 def test_without_the_database_a_lease_runs_out_by_itself(resources: Resources, clock: FakeClock) -> None:
-    gone = Database(DatabaseSettings(url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), connect_timeout_s=1))
+    nowhere = DatabaseSettings(url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), connect_timeout_s=1)
     first = keeper(resources.database, "first", clock)
     first.renew()
-    first._database = gone
-    with pytest.raises(DatabaseUnavailable):
+    with closing(Database(nowhere)) as first._database, pytest.raises(DatabaseUnavailable):
         first.renew()
     assert first.token("global") == 1
     clock.advance(LIFE_S)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from pydantic import SecretStr
@@ -93,11 +94,13 @@ def test_of_two_controllers_one_acts_and_the_other_takes_over(make: Make) -> Non
 
 
 def test_an_outage_of_the_database_stops_the_steps_and_not_the_loops(make: Make) -> None:
-    gone = Database(DatabaseSettings(url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), connect_timeout_s=1))
+    nowhere = DatabaseSettings(url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), connect_timeout_s=1)
     leased, free = Counter(), Counter()
-    scheduler = make(Step("leased", GLOBAL, leased, 0.01), Step("free", None, free, 0.01), database=gone)
-    until(lambda: free.runs > 60)
-    scheduler.check()
+    with closing(Database(nowhere)) as gone:
+        scheduler = make(Step("leased", GLOBAL, leased, 0.01), Step("free", None, free, 0.01), database=gone)
+        until(lambda: free.runs > 60)
+        scheduler.check()
+        scheduler.stop()
     assert leased.runs == 0
 
 

@@ -34,6 +34,13 @@ def digits(resources: Resources, alice: Tenant, tmp_path: Path) -> int:
     return add_version(resources, alice, tmp_path, content=b"version 1")
 
 
+@pytest.fixture
+def three(alice: Tenant, digits: int, resources: Resources, tmp_path: Path) -> int:
+    """Versions 1, 2 and 3 of the model."""
+    add_version(resources, alice, tmp_path, content=b"version 2")
+    return add_version(resources, alice, tmp_path, content=b"version 3")
+
+
 @dataclass
 class ModelServer:
     """What a model server knows, kept current by the real follower on a loop of its own."""

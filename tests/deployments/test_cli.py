@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 from factories import Tenant
 from raymill.cli.deployments import app as deployments
 from raymill.cli.deployments import deploy
+from raymill.cli.models import app as models
 from raymill.kernel.settings import Settings
 from raymill.sdk.credentials import save
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.integration
 app = typer.Typer()
 app.command("deploy")(deploy)
 app.add_typer(deployments, name="deployments")
+app.add_typer(models, name="models")
 
 
 def test_access_is_set_kept_and_shown(
@@ -65,6 +67,28 @@ def test_traffic_moves_by_the_command_line(
     raymill("deployments", "traffic", "digits", "1:100", code=2)
     raymill("deployments", "delete", "digits")
     assert alice.get("/deployments").json()["items"] == []
+
+
+def test_a_deployment_follows_an_alias_by_the_command_line(
+    platform_url: str, settings: Settings, alice: Tenant, three: int, server: ModelServer
+) -> None:
+    save(settings.home, platform_url, token(alice), "")
+
+    def raymill(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(app, [*words, "--project", "alice-project"], env={"RAYMILL_HOME": str(settings.home)})
+        assert done.exit_code == code, done.output
+        return done.output
+
+    raymill("models", "alias", "set", "digits", "champion", "1")
+    raymill("deploy", "digits", "--alias", "champion")
+    raymill("deploy", "digits", "--timeout", "2.5")
+    shown = raymill("deployments", "show", "digits")
+    assert ("follows the alias 'champion'\n" in shown, "revision 2: version 1, ready" in shown) == (True, True)
+    raymill("models", "alias", "set", "digits", "champion", "3")
+    assert "champion: 3" in raymill("models", "list")
+    assert "ready; revision 3: 100 %" in raymill("deployments", "show", "digits")
+    raymill("models", "alias", "delete", "digits", "champion")
+    assert "The alias 'champion' is gone" in raymill("deployments", "show", "digits")
 
 
 def test_a_key_goes_with_keys_alone() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from factories import Tenant
+from onnx_makers import linear_onnx
 from raymill.deployments.endpoints import describe_endpoints, make_examples
+from registry_makers import make_model
 
-from .conftest import NAME
+from .conftest import NAME, ModelServer
 from .test_compile import deployment, revision
 
 BASE = "http://platform:8000"
@@ -50,6 +52,23 @@ def test_without_a_revision_that_could_answer_there_is_no_schema() -> None:
     failed.status = "failed"
     assert make_examples(deployment({}), [failed], base_url=BASE) is None
     assert [endpoint.schema_ for endpoint in describe_endpoints(deployment({}), [failed])] == [None, None]
+
+
+@pytest.mark.integration
+def test_the_example_of_a_version_is_what_is_tried_and_shown(alice: Tenant, server: ModelServer) -> None:
+    model_id = make_model(alice)
+    path = f"/models/{model_id}/versions/import"
+    given = {"filename": "m.onnx", "example": "[[1.5, 2.0]]"}
+    assert alice.post(path, params=given, content=linear_onnx()).status_code == 201
+    body = {"project_id": alice.project_id, "name": "digits", "model": "digits"}
+    id_ = alice.post("/deployments", json=body).json()["id"]
+    served = server.directory.endpoints[NAME]
+    assert served.document.revisions[0].example == ([1.5, 2.0],)
+    examples = alice.get(f"/deployments/{id_}").json()["examples"]
+    assert '{"instances": [[1.5, 2.0]]}' in examples["curl"]
+    assert "[[1.5, 2.0]]" in examples["python"]
+    asked, _ = (each["schema"]["request"] for each in alice.get(f"/deployments/{id_}/endpoints").json())
+    assert asked["examples"] == [{"instances": [[1.5, 2.0]]}]
 
 
 @pytest.mark.integration

@@ -1,19 +1,48 @@
 """Deployments are followed by server-sent events."""
 
+import asyncio
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
+from sqlalchemy import event
 
 from factories import Tenant
 from raymill.deployments import publisher
+from raymill.deployments.follow import Watch
 from raymill.kernel.resources import Resources
+from raymill.kernel.settings import LimitSettings, Settings
+from timing import Clock, until
 
-from .conftest import ModelServer, model_server
+from .conftest import ModelServer, model_server, token
 from .test_rollouts import deploy
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings that let one account follow two streams, and a process keep three."""
+    return settings.model_copy(update={"limits": LimitSettings(streams=3, streams_per_principal=2)})
+
+
+@pytest.fixture
+def looks(resources: Resources) -> Iterator[list[str]]:
+    """Every question that was asked for the marks of what is followed."""
+    asked: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "xmin" in statement:
+            asked.append(statement)
+
+    engine = resources.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(engine, "before_cursor_execute", note)
 
 
 def follow(tenant: Tenant, deployment_id: str, last: str | None = None, **params: Any) -> list[dict[str, Any]]:
@@ -80,3 +109,54 @@ def test_a_deleted_deployment_ends_the_stream(alice: Tenant, digits: int) -> Non
     events = follow(alice, id_, follow=True, seconds=20)
     deleting.join()
     assert (events[-1]["event"], events[-1]["type"]) == ("end", "RESOURCE_NOT_FOUND")
+
+
+def test_all_that_is_followed_is_looked_at_by_one_question(
+    alice: Tenant, resources: Resources, digits: int, looks: list[str]
+) -> None:
+    followed, other = deploy(alice), deploy(alice, name="other")
+    clock = Clock()
+    watch = Watch(resources, monotonic=clock)
+
+    async def marks() -> tuple[str | None, str | None]:
+        return await watch.mark(followed), await watch.mark(other)
+
+    with watch.following(followed), watch.following(other), watch.following(other):
+        before = asyncio.run(marks())
+        alice.post(f"/deployments/{followed}/stop")
+        assert asyncio.run(marks()) == before
+        assert len(looks) == 1
+        clock.now += 1
+        changed, same = asyncio.run(marks())
+        assert (changed != before[0], same, len(looks)) == (True, before[1], 2)
+        alice.delete(f"/deployments/{followed}")
+        clock.now += 1
+        assert asyncio.run(marks()) == (None, before[1])
+
+
+def test_streams_are_bounded_by_account_and_process_and_free_their_place(
+    alice: Tenant, bob: Tenant, digits: int, platform_url: str
+) -> None:
+    id_ = deploy(alice)
+    joined = alice.put(f"/projects/{alice.project_id}/members/{bob.user_id}", json={"role": "viewer"})
+    assert joined.is_success, joined.text
+
+    def opened(tenant: Tenant) -> Any:
+        url = f"{platform_url}/api/v1/deployments/{id_}/events"
+        return httpx.stream("GET", url, params={"follow": True}, headers={"Authorization": f"Bearer {token(tenant)}"})
+
+    def status(tenant: Tenant) -> int:
+        return int(tenant.get(f"/deployments/{id_}/events", params={"seconds": 0}).status_code)
+
+    with ExitStack() as streams:
+        for _ in range(2):
+            stream = streams.enter_context(opened(alice))
+            assert stream.status_code == 200
+        refused = alice.get(f"/deployments/{id_}/events", params={"seconds": 0})
+        assert (refused.status_code, refused.json()["type"]) == (429, "RATE_LIMIT_EXCEEDED")
+        assert refused.headers["retry-after"] == "5"
+        stream = streams.enter_context(opened(bob))
+        assert stream.status_code == 200
+        assert status(bob) == 503
+    until(lambda: status(alice) == 200)
+    until(lambda: status(bob) == 200)

@@ -22,7 +22,7 @@ from raymill.kernel.resources import Resources
 from raymill.kernel.security import hash_secret, load_signer
 from raymill.kernel.settings import RedisSettings
 from raymill.serving import channel
-from raymill.serving.copies import stored_copies
+from raymill.serving.copies import copy_uris, read_copies
 from raymill.serving.documents import SealedDocument, Tombstone, read_envelope, unseal
 from raymill.serving.grants import ProjectGrants
 
@@ -185,7 +185,7 @@ def test_deleted_endpoints_are_tombstones_in_valkey_and_in_the_store(
     envelope = resources.cache.hget(channel.DOCUMENTS, ENDPOINT)
     assert isinstance(envelope, bytes)
     assert isinstance(unseal(read_envelope(envelope), resources.signer.verifier), Tombstone)
-    stored = {read_envelope(copy).name: copy for copy in stored_copies(resources.store)}
+    stored = {read_envelope(copy).name: copy for copy in read_copies(resources.store, copy_uris(resources.store))}
     assert stored[ENDPOINT] == envelope
 
 

@@ -1,7 +1,7 @@
 """The apps of dedicated revisions: what the plan says, and what the loop does with a cluster that tests can steer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from factories import Tenant
 from raymill.compute.cluster import ClusterUnreachable
+from raymill.deployments.publisher import sweep
 from raymill.deployments.reconcile import DedicatedApps, Make, Remove, plan
 from raymill.deployments.rollouts import settle
 from raymill.deployments.runtime import AppState, WantedApp
 from raymill.kernel.resources import Resources
-from timing import Clock
+from timing import Clock, until
+
+from .conftest import ModelServer
 
 SIGNATURE = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
@@ -74,6 +77,7 @@ class SteeredApps:
         self.removed: list[str] = []
         self.refuses: set[str] = set()
         self.is_reachable = True
+        self.awaited: set[str] = set()
 
     def observe(self) -> Mapping[str, AppState]:
         if not self.is_reachable:
@@ -89,6 +93,9 @@ class SteeredApps:
     def remove(self, name: str) -> None:
         self.removed.append(name)
         del self.apps[name]
+
+    def stand_by(self, apps: Collection[WantedApp], observed: Mapping[str, AppState]) -> None:
+        self.awaited = {app.name for app in apps if app.is_warm}
 
 
 @pytest.fixture
@@ -186,6 +193,20 @@ def warmed(resources: Resources, deployment: dict[str, Any], number: int) -> Non
     """Let every model server have warmed a revision."""
     with resources.session() as session:
         assert settle(session, deployment["id"], {number: ""})
+
+
+@pytest.mark.integration
+def test_processes_stand_by_for_apps_that_have_answered(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net", scaling={"min_replicas": 0, "max_replicas": 1})
+    for _ in range(2):
+        loop.step()
+    assert cluster.awaited == set()
+    warmed(resources, made, 1)
+    loop.step()
+    assert cluster.awaited == {f"ep-{made['id']}-r1"}
 
 
 @pytest.mark.integration
@@ -295,6 +316,155 @@ def test_news_of_one_app_does_not_heal_another_and_a_start_is_explained(
     loop.step()
     assert first.name != second.name
     assert (read(alice, made)["status"], "revision 2 fails" in read(alice, made)["reason"]) == ("degraded", True)
+
+
+@pytest.mark.integration
+def test_what_replaces_a_broken_app_is_on_its_way_until_its_own_end(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    warmed(resources, made, 1)
+    fail(cluster)
+    loop.step()
+    assert read(alice, made)["status"] == "degraded"
+    alice.patch(f"/deployments/{made['id']}", json={})
+    loop.step()
+    second = cluster.made[-1]
+    cluster.apps[second.name] = state("DEPLOYING", made_from=second.fingerprint, replicas=0)
+    loop.step()
+    assert read(alice, made)["status"] == "deploying"
+    fail(cluster, len(cluster.made) - 1)
+    loop.step()
+    found = read(alice, made)
+    assert (found["status"], found["traffic"], found["revisions"][0]["status"]) == ("degraded", {"1": 100}, "failed")
+
+
+def now_ready(resources: Resources, tenant: Tenant, deployment: dict[str, Any]) -> bool:
+    sweep(resources)
+    return read(tenant, deployment)["status"] == "ready"
+
+
+@pytest.mark.integration
+def test_a_scaled_deployment_is_ready_with_its_replicas_and_degraded_when_they_find_no_room(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock, server: ModelServer
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    loop.step()
+    until(lambda: now_ready(resources, alice, made))
+    assert alice.post(f"/deployments/{made['id']}/scale", json={"replicas": 3}).json()["status"] == "deploying"
+    assert not now_ready(resources, alice, made)
+    loop.step()
+    # Serve was told, and what it said before that is no answer.
+    assert not now_ready(resources, alice, made)
+    app = cluster.made[-1]
+    cluster.apps[app.name] = state("DEPLOYING", made_from=app.fingerprint, message="2 replicas find no CPU", replicas=1)
+    loop.step()
+    found = read(alice, made)
+    reason = "The app of revision 1 has 1 of 3 replicas: 2 replicas find no CPU"
+    assert (found["status"], found["reason"], found["traffic"]) == ("deploying", reason, {"1": 100})
+    clock.now += resources.settings.controller.app_patience_s
+    loop.step()
+    found = read(alice, made)
+    assert (found["status"], found["reason"], found["traffic"]) == ("degraded", reason, {"1": 100})
+    alice.put(f"/deployments/{made['id']}/traffic", json={"weights": {"1": 100}})
+    loop.step()
+    assert (read(alice, made)["status"], read(alice, made)["reason"]) == ("degraded", reason)
+    cluster.apps[app.name] = state(made_from=app.fingerprint, replicas=3)
+    loop.step()
+    found = read(alice, made)
+    assert (found["status"], found["reason"], found["replicas"]) == ("ready", None, 3)
+
+
+@pytest.mark.integration
+def test_another_wish_ends_the_wait_for_room(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock, server: ModelServer
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    loop.step()
+    until(lambda: now_ready(resources, alice, made))
+
+    def scaled(replicas: int) -> list[str]:
+        alice.post(f"/deployments/{made['id']}/scale", json={"replicas": replicas})
+        statuses = [read(alice, made)["status"]]
+        loop.step()
+        app = cluster.made[-1]
+        cluster.apps[app.name] = state("DEPLOYING", made_from=app.fingerprint, replicas=1)
+        loop.step()
+        statuses.append(read(alice, made)["status"])
+        clock.now += resources.settings.controller.app_patience_s
+        loop.step()
+        return [*statuses, read(alice, made)["status"]]
+
+    assert scaled(50) == ["deploying", "deploying", "degraded"]
+    assert scaled(1) == ["deploying", "deploying", "degraded"]
+    assert read(alice, made)["reason"] == "The app of revision 1 changes over to new replicas."
+    app = cluster.made[-1]
+    cluster.apps[app.name] = state(made_from=app.fingerprint)
+    loop.step()
+    assert read(alice, made)["status"] == "ready"
+    assert server.directory.endpoints["alice-project.net"].document.failing == ()
+
+
+@pytest.mark.integration
+def test_model_servers_hear_of_an_app_that_has_nothing_to_answer_with(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, server: ModelServer
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    loop.step()
+    until(lambda: now_ready(resources, alice, made))
+
+    def failing() -> tuple[int, ...]:
+        loop.step()
+        return server.directory.endpoints["alice-project.net"].document.failing
+
+    app = cluster.made[0]
+    # It sleeps.
+    assert failing() == ()
+    fail(cluster)
+    until(lambda: failing() == (1,))
+    assert read(alice, made)["status"] == "degraded"
+    cluster.apps[app.name] = state("UNHEALTHY", made_from=app.fingerprint, replicas=1)
+    until(lambda: failing() == ())
+
+
+@pytest.mark.integration
+def test_a_lost_app_is_told_while_it_is_made_anew(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, server: ModelServer
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    loop.step()
+    until(lambda: now_ready(resources, alice, made))
+    cluster.apps.clear()
+    loop.step()
+    assert read(alice, made)["reason"] == "The app of revision 1 has 0 of 1 replicas."
+    loop.step()
+    assert now_ready(resources, alice, made)
+
+
+@pytest.mark.integration
+def test_of_several_clusters_one_is_heard(alice: Tenant, resources: Resources, loop: DedicatedApps) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    other = SteeredApps()
+    unheard = DedicatedApps(resources, other, is_heard=lambda: False)
+    loop.step()
+    loop.step()
+    unheard.step()
+    other.apps[f"ep-{made['id']}-r1"] = state(
+        "DEPLOY_FAILED", made_from=other.made[0].fingerprint, message="elsewhere", replicas=0
+    )
+    unheard.step()
+    assert (len(other.made), read(alice, made)["status"], read(alice, made)["reason"]) == (1, "deploying", None)
 
 
 @pytest.mark.integration

@@ -1,6 +1,5 @@
 """Revisions on their way to traffic and back, with model servers that warm them."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from pydantic import ValidationError
 from sqlmodel import select
 
 from factories import Tenant
-from model_makers import add_version
 from raymill.deployments import publisher
 from raymill.deployments.models import Deployment, Revision
 from raymill.deployments.rollouts import settle, to_warm
@@ -40,13 +38,6 @@ def read(tenant: Tenant, deployment_id: str) -> dict[str, Any]:
 
 def served(server: ModelServer) -> EndpointDocument:
     return server.directory.endpoints[NAME].document
-
-
-@pytest.fixture
-def three(alice: Tenant, digits: int, resources: Resources, tmp_path: Path) -> int:
-    """Versions 1, 2 and 3 of the model."""
-    add_version(resources, alice, tmp_path, content=b"version 2")
-    return add_version(resources, alice, tmp_path, content=b"version 3")
 
 
 @settings(deadline=None)
