@@ -34,6 +34,6 @@ def add_version(resources: Resources, tenant: Tenant, folder: Path, *, content: 
         artifact = versions.ArtifactFile(path="model.onnx", type=ArtifactType.MODEL, blob=blob)
         versions.put_artifact(session, version_id=version.id, file=artifact)
         versions.mark_ready(
-            session, version_id=version.id, data=VersionComplete(), signature=SIGNATURE, onnx=blob.sha256
+            session, version_id=version.id, data=VersionComplete(), signature=SIGNATURE, opened=blob.sha256
         )
         return version.version

@@ -5,10 +5,16 @@ from typing import NamedTuple
 
 import redis
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.registry import Collector
 
-from ..serving.gauges import GAUGES, Gauges, read_gauges
+from ..serving.gauges import GAUGES, Gauges, RevisionGauges, read_gauges, read_revision_gauges
 from ..serving.metrics import BOUNDS, Counted, read_counts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -16,13 +22,54 @@ _LABELS = ("endpoint", "revision")
 _TOTAL = "_total"
 # Each bound twice the last would be wanted; each third of those that are counted is nearly that.
 _STEP = 3
+# An endpoint may have had any number, and each is some thirty lines.
+_MOST_REVISIONS = 20
 
 
 class ScrapedEndpoint(NamedTuple):
-    """An endpoint by its id and its name."""
+    """An endpoint by its id and its name, and those of its revisions that have traffic."""
 
     id: str
     name: str
+    serving: frozenset[str]
+
+
+class _EndpointFamilies:
+    """The families of metrics that have an endpoint and a revision."""
+
+    def __init__(self) -> None:
+        prefix = "raymill_endpoint_"
+        self.requests = CounterMetricFamily(f"{prefix}requests", "Requests answered", labels=_LABELS)
+        self.errors = CounterMetricFamily(f"{prefix}errors", "Requests refused or failed", labels=(*_LABELS, "type"))
+        self.latency = HistogramMetricFamily(f"{prefix}latency_seconds", "Seconds to the answer", labels=_LABELS)
+        self.batches = SummaryMetricFamily(
+            f"{prefix}batch_size", "Requests that one call of the model in a thread answered", labels=_LABELS
+        )
+        self.loads = CounterMetricFamily(f"{prefix}loads", "Times that its model was loaded", labels=_LABELS)
+        self.evictions = CounterMetricFamily(
+            f"{prefix}evictions", "Times that its model was dropped to make room", labels=_LABELS
+        )
+        self.waiting = GaugeMetricFamily(
+            f"{prefix}waiting", "Requests that wait for a model, a thread or a replica", labels=_LABELS
+        )
+        self.memory = GaugeMetricFamily(
+            f"{prefix}model_bytes", "Bytes of its model in the memory of all servers", labels=_LABELS
+        )
+
+    def count(self, labels: tuple[str, str], counted: Counted) -> None:
+        """Add what was counted of a revision."""
+        self.requests.add_metric(labels, counted.requests)
+        self.latency.add_metric(labels, _cumulated(counted), counted.seconds)
+        for kind, count in counted.errors.items():
+            self.errors.add_metric((*labels, kind), count)
+        self.batches.add_metric(labels, counted.calls, counted.called)
+        self.loads.add_metric(labels, counted.loads)
+        self.evictions.add_metric(labels, counted.evictions)
+
+    def measure(self, labels: tuple[str, str], gauges: RevisionGauges) -> None:
+        """Add how a revision is just now."""
+        self.waiting.add_metric(labels, gauges.waiting)
+        self.memory.add_metric(labels, gauges.model_bytes)
 
 
 class _Families(Collector):
@@ -34,22 +81,20 @@ class _Families(Collector):
 
 
 def endpoint_exposition(cache: redis.Redis, endpoints: Iterable[ScrapedEndpoint]) -> bytes:
-    """Return requests, errors and latencies of endpoints, by revision.
+    """Return what is counted and measured of endpoints, by revision: of those with traffic and of the newest.
 
     Raises:
         CacheUnavailable: If Valkey does not answer.
     """
-    requests = CounterMetricFamily("raymill_endpoint_requests", "Requests answered", labels=_LABELS)
-    errors = CounterMetricFamily("raymill_endpoint_errors", "Requests refused or failed", labels=(*_LABELS, "type"))
-    latency = HistogramMetricFamily("raymill_endpoint_latency_seconds", "Seconds to the answer", labels=_LABELS)
-    for endpoint in endpoints:
-        for number, counted in read_counts(cache, endpoint.id).items():
-            labels = (endpoint.name, number)
-            requests.add_metric(labels, counted.requests)
-            latency.add_metric(labels, _cumulated(counted), counted.seconds)
-            for kind, count in counted.errors.items():
-                errors.add_metric((*labels, kind), count)
-    return _text([requests, errors, latency])
+    families, scraped = _EndpointFamilies(), {endpoint.id: endpoint for endpoint in endpoints}
+    for endpoint, revisions in zip(scraped.values(), read_counts(cache, [*scraped]), strict=True):
+        newest = sorted(revisions, key=int)[-_MOST_REVISIONS:]
+        for number in sorted({*newest, *(endpoint.serving & revisions.keys())}, key=int):
+            families.count((endpoint.name, number), revisions[number])
+    for (endpoint_id, revision), gauges in sorted(read_revision_gauges(cache).items()):
+        if endpoint_id in scraped:
+            families.measure((scraped[endpoint_id].name, str(revision)), gauges)
+    return _text(vars(families).values())
 
 
 def server_exposition(cache: redis.Redis) -> bytes:

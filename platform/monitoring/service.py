@@ -42,8 +42,8 @@ def get_project_metrics(session: Session, cache: redis.Redis, *, principal: Prin
         CacheUnavailable: If Valkey does not answer.
     """
     project = authorize(session, principal, project_id, Permission.DEPLOYMENT_READ)
-    found = deployments.endpoint_names(session, project.id)
-    return endpoint_exposition(cache, [ScrapedEndpoint(id_, name) for id_, name in found.items()])
+    found = deployments.endpoints_in_use(session, project.id)
+    return endpoint_exposition(cache, [ScrapedEndpoint(*endpoint) for endpoint in found])
 
 
 def get_inference_log(

@@ -275,6 +275,10 @@ class Channel:
             pipe.expire(key, _WARM_TTL_S)
             await pipe.execute()
 
+    async def retract_warm(self, endpoint_id: str, number: int) -> None:
+        """Take back what this server reported of a revision."""
+        await cast(Any, self._cache.hdel(warm_key(endpoint_id, number), self._server_id))
+
     async def leave(self) -> None:
         """Stop counting as alive."""
         await cast(Any, self._cache.zrem(SERVERS, self._server_id))

@@ -22,11 +22,6 @@ def store_copy(store: ObjectStore, sealed: SealedDocument) -> None:
     store.put_document(f"{_FOLDER}/{sealed.kind}/{sealed.key}.json", sealed.to_bytes())
 
 
-def stored_copies(store: ObjectStore) -> list[bytes]:
-    """Return the envelopes that the object store holds."""
-    return read_copies(store, copy_uris(store))
-
-
 def copy_uris(store: ObjectStore) -> list[str]:
     """Return where in the object store the envelopes lie."""
     return [uri for uri in store.list_documents(_FOLDER) if uri.endswith(".json")]
@@ -43,10 +38,6 @@ class DiskCopies:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-
-    def read_all(self) -> list[bytes]:
-        """Return the envelopes on this disk."""
-        return self.read(self.names())
 
     def names(self) -> list[str]:
         """Return the files in which the envelopes lie."""

@@ -15,16 +15,16 @@ import structlog
 
 from .artifacts import ArtifactCache
 from .directory import Directory
-from .errors import AppUnavailable, ModelFailed, ModelUnavailable, QueueFull, RequestTimedOut
+from .errors import AnswerTooLarge, AppUnavailable, ModelFailed, ModelUnavailable, QueueFull, RequestTimedOut
 from .formats import Array
-from .formats.frames import FrameDamaged, unpack
+from .formats.frames import ARRAYS, REFUSED, FrameDamaged, unpack
+from .metrics import Meter
 from .protocol import Question, Target
 from .table import Revision
 
 log = structlog.get_logger(__name__)
 
 _DEPLOYMENT = "model"
-_ARRAYS, _REFUSED = 0, 1
 _PIECE_BYTES = 1 << 20
 # The controller may make an app before this server has heard of the revision.
 _TABLE_WAIT_S, _TABLE_POLL_S = 10.0, 0.1
@@ -33,10 +33,12 @@ _TABLE_WAIT_S, _TABLE_POLL_S = 10.0, 0.1
 class _Door:
     """The way to one app."""
 
-    __slots__ = ("ask", "in_use", "waiting")
+    __slots__ = ("ask", "in_use", "meter", "waiting")
 
-    def __init__(self, ask: Any) -> None:
+    def __init__(self, ask: Any, meter: Meter) -> None:
         self.ask = ask
+        #: The revision that the app answers for.
+        self.meter = meter
         #: Requests on their way, and those of them that no replica has taken yet.
         self.in_use = 0
         self.waiting = 0
@@ -46,6 +48,7 @@ class _Door:
 
     def send(self, question: Question) -> Any:
         """Send the arrays; the response is awaited for the answer."""
+        _hasten(self.ask)
         response = self.ask.remote(question.outputs, question.feeds)
         self.waiting += 1
         # Ray has no public word for "a replica has taken it".
@@ -56,25 +59,26 @@ class _Door:
 class DedicatedApps:
     """The apps that one model server calls, the least recently used of them forgotten first."""
 
-    def __init__(self, *, capacity: int = 200, handle_of: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self, *, max_answer_bytes: int = 2**26, capacity: int = 200, handle_of: Callable[[str], Any] | None = None
+    ) -> None:
+        self._max_answer_bytes = max_answer_bytes
         self._capacity = capacity
         #: How an app's handle is made.
         self.handle_of = handle_of or _handle
         self._doors: OrderedDict[str, _Door] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def run(
-        self, app: str, target: Target, question: Question, *, timeout_s: float, max_queued: int
-    ) -> list[Array]:
-        """Let the app compute what the question asks for.
+    async def run(self, app: str, meter: Meter, question: Question, *, timeout_s: float, max_queued: int) -> bytes:
+        """Let the app compute what the question asks for, and return what ``arrays_of`` reads.
 
         Raises:
             QueueFull: If as many requests wait for the app already as may.
             AppUnavailable: If the app failed, or no replica of it took the request in time.
             RequestTimedOut: If one did and has not answered in time.
-            ModelFailed: If the model refuses these values.
+            AnswerTooLarge: If the answer is larger than the limit.
         """
-        door = self._door(app)
+        door = self._door(app, meter)
         if door.waiting >= max_queued:
             raise QueueFull(max_queued)
         door.in_use += 1
@@ -82,7 +86,13 @@ class DedicatedApps:
             answer = await _ask(door, app, question, timeout_s)
         finally:
             door.in_use -= 1
-        return _arrays(app, answer, target, question)
+        if len(answer) > self._max_answer_bytes:
+            raise AnswerTooLarge(len(answer), self._max_answer_bytes)
+        return answer
+
+    def waiting(self) -> dict[Meter, int]:
+        """Return how many requests no replica has taken yet, by revision."""
+        return {door.meter: door.waiting for door in self._doors.values() if door.waiting}
 
     async def close(self) -> None:
         """Let go of every app."""
@@ -90,11 +100,11 @@ class DedicatedApps:
             self._close(self._doors.popitem()[1])
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _door(self, app: str) -> _Door:
+    def _door(self, app: str, meter: Meter) -> _Door:
         door = self._doors.get(app)
         if door is None:
             self._make_room()
-            door = self._doors[app] = _Door(self.handle_of(app))
+            door = self._doors[app] = _Door(self.handle_of(app), meter)
         self._doors.move_to_end(app)
         return door
 
@@ -175,17 +185,38 @@ async def _ask(door: _Door, app: str, question: Question, timeout_s: float) -> b
         raise AppUnavailable(f"The replica of {app} that had the request is gone.", retry_after_s=1) from error
 
 
-def _arrays(app: str, answer: bytes, target: Target, question: Question) -> list[Array]:
-    kind = answer[0] if answer else None
-    if kind == _REFUSED:
+def arrays_of(app: str, answer: bytes, target: Target, question: Question) -> list[Array]:
+    """Read an app's answer.
+
+    Raises:
+        ModelFailed: If the model refuses the values.
+        AppUnavailable: If it is no answer to the question.
+    """
+    kind = answer[:1]
+    if kind == REFUSED:
         raise ModelFailed(answer[1:].decode(errors="replace"))
     expected: Mapping[str, Any] = {name: port.dtype for name, port in target.interface.outputs.items()}
     try:
-        if kind != _ARRAYS:
+        if kind != ARRAYS:
             raise FrameDamaged("it is neither arrays nor a refusal")
-        return unpack(answer[1:], expected, question.outputs)
+        return unpack(memoryview(answer)[1:], expected, question.outputs)
     except FrameDamaged as error:
         raise AppUnavailable(f"The answer of {app} cannot be used: {error}.") from error
+
+
+def _hasten(handle: Any) -> None:
+    """Let a request to an app without replicas wake it now.
+
+    Serve reports such a request at once, but with what it recorded before it, that nothing waits; the next report comes
+    10 s later (Ray 2.60, ``RouterMetricsManager._get_metrics_report``). Where nothing is recorded it counts what waits.
+    """
+    try:
+        router = handle._router._asyncio_router
+        known = router.request_router
+        if known is not None and not known.curr_replicas:
+            router._metrics_manager.metrics_store.data.clear()
+    except AttributeError as error:
+        log.debug("wake_up_not_hastened", error=str(error))
 
 
 def _handle(app: str) -> Any:

@@ -19,12 +19,14 @@ from .tensors import Interface
 class Route:
     """One revision of one endpoint, with what the request path needs at hand."""
 
-    __slots__ = ("app", "header", "meter", "redactions", "revision", "target")
+    __slots__ = ("app", "header", "is_failing", "meter", "redactions", "revision", "target")
 
     def __init__(self, document: EndpointDocument, revision: Revision) -> None:
         self.revision = revision
         #: The app of its own that answers for it, None where the pool does.
         self.app = revision.app
+        #: Whether that app was last seen with nothing to answer with.
+        self.is_failing = revision.number in document.failing
         self.target = Target(document.key, str(revision.number), Interface(revision.signature))
         #: Response header that tells clients which revision answered.
         self.header = (b"x-raymill-revision", self.target.version.encode())

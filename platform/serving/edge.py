@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 
-from ..kernel.errors import AuthenticationFailed, PermissionDenied
+from ..kernel.errors import AuthenticationFailed, PermissionDenied, RaymillError
 from ..kernel.security import TokenVerifier
 from .directory import Directory, Endpoint
 from .errors import CredentialMissing, CredentialRefused, EndpointNotFound, KeyNotAdmitted
@@ -90,21 +90,30 @@ class Edge:
             PermissionDenied: If the principal is part of the project and lacks the permission, or the endpoint takes
                 keys alone and the credential is none of them.
         """
-        endpoint, key = self._directory.endpoints.get(name), caller.key
-        if endpoint is None or (key is not None and key.endpoint not in (None, name)):
+        endpoint = self._directory.endpoints.get(name)
+        if endpoint is None:
             raise EndpointNotFound(name)
-        if endpoint.is_open:
+        if self.may_invoke(caller, endpoint):
             return endpoint
+        raise self._refusal(caller, endpoint)
+
+    def may_invoke(self, caller: Caller, endpoint: Endpoint) -> bool:
+        """Tell whether the principal may invoke the endpoint."""
+        key = caller.key
+        if key is not None and key.endpoint is not None and key.endpoint != endpoint.name:
+            return False
+        return endpoint.is_open or (self._rights(caller, endpoint.project_id) is True and endpoint.admits(key))
+
+    def _refusal(self, caller: Caller, endpoint: Endpoint) -> RaymillError:
+        """Return why the principal may not invoke the endpoint, or that there is none where it must not learn of it."""
         may_invoke = self._rights(caller, endpoint.project_id)
-        if may_invoke is None:
-            raise EndpointNotFound(name)
-        if not may_invoke:
-            raise PermissionDenied(
-                f"This needs the permission {INVOKE} in the endpoint's project.", details={"permission": INVOKE}
-            )
-        if not endpoint.admits(key):
-            raise KeyNotAdmitted(name)
-        return endpoint
+        if may_invoke is None or (caller.key is not None and caller.key.endpoint not in (None, endpoint.name)):
+            return EndpointNotFound(endpoint.name)
+        if may_invoke:
+            return KeyNotAdmitted(endpoint.name)
+        return PermissionDenied(
+            f"This needs the permission {INVOKE} in the endpoint's project.", details={"permission": INVOKE}
+        )
 
     def _admit_stranger(self, name: str, address: str) -> Endpoint:
         endpoint = self._directory.endpoints.get(name)

@@ -153,6 +153,16 @@ class ModelFailed(ValidationFailed):
     """Raised when the model itself refuses the input while it runs."""
 
 
+class AnswerTooLarge(ValidationFailed):
+    """Raised when the answer of a dedicated app is larger than the server takes in."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"The answer takes {size_bytes} bytes and may take {limit_bytes}; send fewer rows per request, or ask for "
+            "fewer outputs."
+        )
+
+
 class QueueFull(RateLimited):
     """Raised when as many requests of the endpoint wait in this server already as may."""
 
@@ -171,6 +181,13 @@ class RequestTimedOut(ExternalServiceError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The answer was not ready within {seconds:g} s; send less per request or raise timeout_s.")
+
+
+class ServerStopping(ExternalServiceError):
+    """Raised when a model server is ending and no longer writes down what it answers."""
+
+    def __init__(self) -> None:
+        super().__init__("This model server is stopping; try again in a moment.", retry_after_s=1)
 
 
 class DocumentForged(InternalError):

@@ -1,5 +1,8 @@
 """The few pieces of HTTP that a bare ASGI app needs: request heads, bounded bodies, whole answers, the error shape."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import orjson
@@ -103,6 +106,34 @@ async def _read_pieces(receive: Any, message: dict[str, Any], limit_bytes: int) 
             return bytes(body)
         message = await receive()
     raise ClientGone
+
+
+@asynccontextmanager
+async def while_there(receive: Any) -> AsyncIterator[None]:
+    """Give the block up when the client hangs up; its body must have been read.
+
+    Raises:
+        ClientGone: If it does so before the block ends.
+    """
+
+    def give_up(_: asyncio.Future[Any]) -> None:
+        if task is not None and not ended:
+            task.cancel()
+
+    task, ended = asyncio.current_task(), False
+    # After the body there is nothing else to tell.
+    leaving = asyncio.ensure_future(receive())
+    leaving.add_done_callback(give_up)
+    try:
+        yield
+    except asyncio.CancelledError:
+        # Whoever else cancels is obeyed.
+        if task is not None and leaving.done() and not leaving.cancelled() and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        ended = True
+        leaving.cancel()
 
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:

@@ -17,8 +17,10 @@ from ..kernel.storage import ObjectStore
 from .channel import FLUSH, Channel, read_bump
 from .copies import DiskCopies, copy_uris, read_copies
 from .directory import Directory
-from .documents import SealedDocument, read_envelope, unseal
+from .documents import Document, SealedDocument, read_envelope, unseal
 from .errors import DocumentForged
+from .handover import Handover
+from .table import EndpointDocument, Revision
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +58,7 @@ class Follower:
         heartbeat_s: float = 1.0,
         timeout_s: float = 2.0,
         flush: Callable[[], Awaitable[bool]] | None = None,
+        handover: Handover | None = None,
     ) -> None:
         """Put the parts together; nothing is connected before ``start``.
 
@@ -68,6 +71,7 @@ class Follower:
             heartbeat_s: Seconds between two signs of life.
             timeout_s: Seconds to wait for Valkey.
             flush: Writes away what this server holds in memory, when the publisher asks; tells whether all of it went.
+            handover: Loads what traffic moves to before it does.
         """
         self._directory = directory
         self._channel = channel
@@ -77,6 +81,9 @@ class Follower:
         self._period_s = min(_CHECK_S, heartbeat_s)
         self._timeout_s = timeout_s
         self._flush = flush
+        self._handover = handover
+        #: Documents that are taken over when their models are loaded.
+        self._moving: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._generation: bytes | None = b""
         self._tasks: list[asyncio.Task[None]] = []
         self._unkept: dict[str, SealedDocument] = {}
@@ -101,7 +108,7 @@ class Follower:
     async def stop(self) -> None:
         """Stop following and stop counting as alive."""
         # redis-py swallows a cancellation that meets it while it connects, so ask until every task has ended.
-        while pending := [task for task in self._tasks if not task.done()]:
+        while pending := [task for task in (*self._tasks, *self._moving.values()) if not task.done()]:
             for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=0.1)
@@ -240,8 +247,32 @@ class Follower:
             await asyncio.sleep(0)
             if document is None:
                 self._directory.skip(sealed.name, sealed.version)
-            elif self._directory.apply(document):
+            elif not self._moves(sealed, document) and self._directory.apply(document):
                 self._keep(sealed)
+
+    def _moves(self, sealed: SealedDocument, document: Document) -> bool:
+        """Tell whether the document waits for models; it is then taken over and acknowledged beside all others."""
+        if not (self._is_loaded and self._handover and isinstance(document, EndpointDocument)):
+            return False
+        if (move := (sealed.name, sealed.version)) in self._moving:
+            return True
+        if awaited := self._handover.awaited(document):
+            moving = self._move(self._handover, sealed, document, awaited)
+            self._moving[move] = asyncio.create_task(moving, name=f"move traffic of {document.key}")
+            self._moving[move].add_done_callback(lambda _: self._moving.pop(move))
+        return bool(awaited)
+
+    async def _move(
+        self, handover: Handover, sealed: SealedDocument, document: EndpointDocument, awaited: list[Revision]
+    ) -> None:
+        await handover.load(document, awaited)
+        if self._directory.apply(document):
+            self._keep(sealed)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._channel.acknowledge(sealed.name, sealed.version)
+        except _OUTAGES as error:
+            self._note_outage(error)
 
     def _keep(self, sealed: SealedDocument) -> None:
         self._unkept[sealed.name] = sealed

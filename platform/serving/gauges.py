@@ -1,10 +1,13 @@
 """How each model server is just now, told to Valkey beside the live metrics.
 
-raymill:gauges:<server id>   string   the gauges in JSON; lives a quarter of a minute after the last word
+    raymill:gauges:<server id>            string   the gauges in JSON
+    raymill:revision-gauges:<server id>   string   those of the revisions that have any: a list of their values in JSON
+
+Both live a quarter of a minute after the last word.
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import orjson
 import psutil
@@ -13,8 +16,10 @@ import redis.asyncio
 
 from ..kernel.cache import CacheUnavailable
 from .channel import live_servers
+from .dedicated import DedicatedApps
 from .directory import Directory
 from .journal import Journal
+from .metrics import Meter
 from .pool import ModelPool
 
 _TTL_S = 15
@@ -35,8 +40,35 @@ GAUGES = {
 Gauges = dict[str, float]
 
 
-def gauges_of(directory: Directory, pool: ModelPool, *journals: Journal[Any]) -> Gauges:
-    """Read off one model server."""
+class RevisionGauges(NamedTuple):
+    """How a revision is just now: requests that wait for it, and bytes of memory that its model takes."""
+
+    waiting: int = 0
+    model_bytes: int = 0
+
+
+class Told(NamedTuple):
+    """What one model server tells: of itself, and of revisions."""
+
+    server: Gauges
+    revisions: dict[Meter, RevisionGauges]
+
+
+def gauges_of(directory: Directory, pool: ModelPool, apps: DedicatedApps, *journals: Journal[Any]) -> Told:
+    """Read off one model server; a model that several revisions share takes memory for the one that it was loaded for.
+
+    Only revisions in memory, and those that are waited for, are told of.
+    """
+    waiting = apps.waiting()
+    for endpoint in directory.endpoints.values():
+        if endpoint.room.waiting:
+            waiting.update(endpoint.room.by_revision)
+    held = {loaded.meter: loaded.size_bytes for loaded in pool.held() if loaded.meter}
+    revisions = {meter: RevisionGauges(waiting.get(meter, 0), held.get(meter, 0)) for meter in waiting.keys() | held}
+    return Told(_server_gauges(pool, sum(waiting.values()), journals), revisions)
+
+
+def _server_gauges(pool: ModelPool, waiting: int, journals: Sequence[Journal[Any]]) -> Gauges:
     lines = [loaded.line for loaded in pool.held() if loaded.line is not None]
     calls = sum(line.calls for line in lines)
     return {
@@ -45,7 +77,7 @@ def gauges_of(directory: Directory, pool: ModelPool, *journals: Journal[Any]) ->
         "resident_bytes": psutil.Process().memory_info().rss,
         "loads_total": pool.loads,
         "evictions_total": pool.evictions,
-        "waiting": sum(endpoint.room.waiting for endpoint in directory.endpoints.values()),
+        "waiting": waiting,
         "batch_size": sum(line.requests for line in lines) / calls if calls else 1.0,
         "rows_waiting": sum(map(len, journals)),
         "rows_dropped_total": sum(journal.dropped for journal in journals),
@@ -55,9 +87,9 @@ def gauges_of(directory: Directory, pool: ModelPool, *journals: Journal[Any]) ->
 class GaugeTeller:
     """Tells one server's gauges."""
 
-    def __init__(self, cache: redis.asyncio.Redis, server_id: str, read: Callable[[], Gauges]) -> None:
+    def __init__(self, cache: redis.asyncio.Redis, server_id: str, read: Callable[[], Told]) -> None:
         self._cache = cache
-        self._key = _key(server_id)
+        self._keys = _key(server_id), _revisions_key(server_id)
         self._read = read
 
     async def tell(self) -> None:
@@ -66,7 +98,12 @@ class GaugeTeller:
         Raises:
             redis.RedisError: If Valkey does not answer.
         """
-        await self._cache.set(self._key, orjson.dumps(self._read()), ex=_TTL_S)
+        told = self._read()
+        rows = [(*meter, *gauges) for meter, gauges in told.revisions.items()]
+        async with self._cache.pipeline(transaction=False) as pipe:
+            for key, content in zip(self._keys, (told.server, rows), strict=True):
+                pipe.set(key, orjson.dumps(content), ex=_TTL_S)
+            await pipe.execute()
 
 
 def read_gauges(cache: redis.Redis) -> dict[str, Gauges]:
@@ -75,13 +112,36 @@ def read_gauges(cache: redis.Redis) -> dict[str, Gauges]:
     Raises:
         CacheUnavailable: If Valkey does not answer.
     """
+    return _told(cache, _key)
+
+
+def read_revision_gauges(cache: redis.Redis) -> dict[Meter, RevisionGauges]:
+    """Return the gauges of revisions, added up over the live model servers; those that are all zero are left out.
+
+    Raises:
+        CacheUnavailable: If Valkey does not answer.
+    """
+    total: dict[Meter, RevisionGauges] = {}
+    for rows in _told(cache, _revisions_key).values():
+        for endpoint_id, number, waiting, model_bytes in rows:
+            before = total.get((endpoint_id, number), RevisionGauges())
+            total[endpoint_id, number] = RevisionGauges(before.waiting + waiting, before.model_bytes + model_bytes)
+    return total
+
+
+def _told(cache: redis.Redis, key: Callable[[str], str]) -> dict[str, Any]:
+    """Return what the live servers told under a key, by server id."""
     servers = sorted(live_servers(cache))
     try:
-        told = cast(list[bytes | None], cache.mget(map(_key, servers)) if servers else [])
+        told = cast(list[bytes | None], cache.mget(map(key, servers)) if servers else [])
     except redis.RedisError as error:
         raise CacheUnavailable from error
-    return {server: orjson.loads(gauges) for server, gauges in zip(servers, told, strict=True) if gauges}
+    return {server: orjson.loads(content) for server, content in zip(servers, told, strict=True) if content}
 
 
 def _key(server_id: str) -> str:
     return f"raymill:gauges:{server_id}"
+
+
+def _revisions_key(server_id: str) -> str:
+    return f"raymill:revision-gauges:{server_id}"

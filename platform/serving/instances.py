@@ -15,6 +15,7 @@ from .formats import Array
 from .protocol import JSON_LENGTH, Answer, Question, Target, read_json
 from .rows import rows_in, rows_of_csv
 from .tensors import Interface, Port
+from .wording import AT_ONCE, with_predictions
 
 _CSV = b"text/csv"
 
@@ -29,6 +30,8 @@ class _Predict(Question):
     def answer(self, arrays: list[Array]) -> Answer:
         predictions = arrays[0] if len(arrays) == 1 else _rows(self.outputs, arrays, self._count)
         if isinstance(predictions, list) or predictions.dtype.kind != "O":
+            if not isinstance(predictions, list) and predictions.size > AT_ONCE:
+                return Answer(with_predictions(predictions))
             return Answer(orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY))
         return Answer(orjson.dumps({"predictions": predictions.tolist()}))
 

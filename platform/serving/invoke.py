@@ -2,35 +2,36 @@
 
 import asyncio
 import time
-from concurrent.futures import Executor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from ..kernel.errors import ErrorType, RaymillError, UnsupportedMedia
-from .dedicated import DedicatedApps
+from .dedicated import DedicatedApps, arrays_of
 from .directory import Endpoint, Route
 from .edge import STRANGER, Caller, Edge
 from .errors import ClientGone, RateExceeded, RequestTimedOut
-from .exchange import Head, Header, Response, read_body
+from .exchange import Head, Header, Response, read_body, while_there
 from .first_request import first_request
 from .limits import RateLimits
 from .lines import Codec, Line, Work
 from .log import InferenceLog, Row, is_sampled, payload
 from .metrics import Metrics
 from .pool import Loaded, ModelPool
-from .protocol import JSON_LENGTH, Answer
+from .protocol import JSON_LENGTH, Answer, Question, Target
+from .runners import Runners, Turns
 
 log = structlog.get_logger(__name__)
+
+Done = TypeVar("Done")
 
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
 # A body of this size is read in a fraction of a millisecond; a larger one would hold up the event loop.
 _READ_INLINE_BYTES = 1 << 16
-# Runs of one model asked of the threads at a time: one waits for each that is on.
-_RUNS_PER_THREAD = 2
 _WARM_UP_REQUESTS = 2
 
 
@@ -55,11 +56,10 @@ class Invoker:
         pool: ModelPool,
         metrics: Metrics,
         inference_log: InferenceLog,
-        runners: Executor,
+        runners: Runners,
         apps: DedicatedApps,
         limits: RateLimits,
         *,
-        threads: int,
         max_body_bytes: int,
         max_queued: int,
     ) -> None:
@@ -70,7 +70,7 @@ class Invoker:
         self._runners = runners
         self._apps = apps
         self._limits = limits
-        self._runs = threads * _RUNS_PER_THREAD
+        self._turns = Turns(1)
         self._max_body_bytes = max_body_bytes
         self._max_queued = max_queued
 
@@ -132,7 +132,7 @@ class Invoker:
         Raises:
             RaymillError: If it cannot be loaded or does not answer.
         """
-        loaded = await self._pool.load(route.revision) if route.revision.app is None else None
+        loaded = await self._pool.load(route.revision, route.meter) if route.revision.app is None else None
         codec, body, headers = first_request(route.revision)
         call = Call(Head("POST", "", headers, b"", ""), STRANGER, endpoint, route, 0.0, body)
         # The second answer shows how long the model takes once it has found its memory.
@@ -152,7 +152,8 @@ class Invoker:
         call.body = body = await read_body(receive, headers, self._max_body_bytes)
         loaded = None if call.route.app else self._pool.find(call.route.revision)
         if loaded is None or not loaded.pace.is_quick(len(body)):
-            return await self._answer_slowly(call, loaded, codec)
+            async with while_there(receive):
+                return await self._answer_slowly(call, loaded, codec)
         begun = time.perf_counter()
         question = codec(call.route.target, body, headers)
         answer = question.answer(loaded.model.run(question.outputs, question.feeds))
@@ -165,10 +166,10 @@ class Invoker:
         most = self._max_queued if document.max_queued is None else document.max_queued
         if (app := call.route.app) is not None:
             return await self._answer_by_app(app, call, codec, most)
-        work = Work(call.endpoint.room, most, codec, call.route.target, call.body, call.head.headers)
+        work = Work(call.endpoint.room, most, call.route.meter, codec, call.route.target, call.body, call.head.headers)
         try:
             async with asyncio.timeout(document.timeout_s):
-                loaded = loaded or await self._pool.load(call.route.revision)
+                loaded = loaded or await self._pool.load(call.route.revision, call.route.meter)
                 self.line_of(loaded).add(work, document.batching)
                 return await work.future
         except TimeoutError as error:
@@ -177,18 +178,36 @@ class Invoker:
             work.leave()
 
     async def _answer_by_app(self, app: str, call: Call, codec: Codec, most: int) -> Answer:
-        target, timeout_s = call.route.target, call.endpoint.document.timeout_s
+        target, meter, limit_s = call.route.target, call.route.meter, call.endpoint.document.timeout_s
+        now = asyncio.get_running_loop().time
+        ends = now() + limit_s
         read = partial(codec, target, call.body, call.head.headers)
-        small = len(call.body) <= _READ_INLINE_BYTES
-        question = read() if small else await asyncio.get_running_loop().run_in_executor(self._runners, read)
-        arrays = await self._apps.run(app, target, question, timeout_s=timeout_s, max_queued=most)
-        return question.answer(arrays)
+        try:
+            if _is_large(call.body):
+                with call.endpoint.room.place(most, meter):
+                    question = await self._in_turn(read, app, ends)
+            else:
+                question = read()
+            given = await self._apps.run(app, meter, question, timeout_s=max(0.0, ends - now()), max_queued=most)
+            word = partial(_worded, app, given, target, question)
+            return await self._in_turn(word, app, ends) if _is_large(given) else word()
+        except (TimeoutError, RequestTimedOut) as error:
+            raise RequestTimedOut(limit_s) from error
+
+    async def _in_turn(self, job: Callable[[], Done], app: str, ends: float) -> Done:
+        """Do a long job in a thread, for each app one at a time; the turn ends with the thread, whoever still waits."""
+        async with asyncio.timeout_at(ends):
+            turn = self._turns.of(app)
+            await turn.acquire()
+            done = asyncio.get_running_loop().run_in_executor(self._runners.threads, job)
+            done.add_done_callback(partial(_end_turn, turn))
+            return await asyncio.shield(done)
 
     def line_of(self, loaded: Loaded) -> Line:
         """Return the line in which requests wait for the model's threads."""
         if loaded.line is None:
             hold, release = partial(self._pool.hold, loaded), partial(self._pool.release, loaded)
-            loaded.line = Line(loaded.model, loaded.pace, self._runners, self._runs, hold, release)
+            loaded.line = Line(loaded.model, loaded.pace, self._runners, self._metrics, hold, release)
         return loaded.line
 
     def _record(self, call: Call, status: int, error: ErrorType | None, outputs: bytes) -> None:
@@ -214,6 +233,21 @@ class Invoker:
                 call.route.redactions,
             )
         )
+
+
+def _is_large(content: bytes) -> bool:
+    return len(content) > _READ_INLINE_BYTES
+
+
+def _end_turn(turn: asyncio.Semaphore, done: asyncio.Future[Any]) -> None:
+    turn.release()
+    if not done.cancelled():
+        # Heard, also where nobody waits for it any more.
+        done.exception()
+
+
+def _worded(app: str, given: bytes, target: Target, question: Question) -> Answer:
+    return question.answer(arrays_of(app, given, target, question))
 
 
 def _headers(answer: Answer, revision: Header) -> tuple[Header, ...]:

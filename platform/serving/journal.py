@@ -22,10 +22,12 @@ import numpy as np
 import structlog
 
 from ..kernel.storage import ObjectStore
+from .errors import ServerStopping
 
 log = structlog.get_logger(__name__)
 
 _BATCH_ROWS = 500
+_DAY_S = 86_400
 _MICROSECONDS = 1_000_000
 _DTYPES: dict[str, Any] = {"timestamp": np.int64, "int16": np.int16, "int32": np.int32, "double": np.float64}
 
@@ -77,11 +79,18 @@ class Journal(Generic[Row]):
         self._half_full = asyncio.Event()
         self._writing = asyncio.Lock()
         self._reported = 0
+        self._is_closed = False
         #: Rows that were lost because the store did not keep up.
         self.dropped = 0
 
     def append(self, row: Row) -> None:
-        """Add a row, dropping the oldest when the buffer is full; never waits."""
+        """Add a row, dropping the oldest when the buffer is full; never waits.
+
+        Raises:
+            ServerStopping: If the rows were written for the last time.
+        """
+        if self._is_closed:
+            raise ServerStopping
         self._rows.append(row)
         self._bytes += self._size(row)
         if 2 * len(self._rows) > self._max_rows or 2 * self._bytes > self._max_bytes:
@@ -113,10 +122,15 @@ class Journal(Generic[Row]):
             return await self._flush()
 
     def flush_at_exit(self) -> None:
-        """Write the buffered rows while the interpreter ends, when no event loop runs any more."""
-        rows, self._rows = self._rows, deque()
-        if failed := self._write(list(rows)):
-            log.error("rows_lost", journal=self._form.folder, rows=len(failed))
+        """Take no further row, and write the buffered ones while the interpreter ends.
+
+        The event loop, in a thread of its own, may go on to answer until the very end.
+        """
+        self._is_closed = True
+        while self._rows:
+            rows, self._rows = self._rows, deque()
+            if failed := self._write(list(rows)):
+                log.error("rows_lost", journal=self._form.folder, rows=len(failed))
 
     def _drop(self) -> None:
         while self._rows and (len(self._rows) > self._max_rows or self._bytes > self._max_bytes):
@@ -142,11 +156,12 @@ class Journal(Generic[Row]):
 
     def _write(self, rows: list[Row]) -> list[Row]:
         """Write one file per project and day; return the rows that the store did not take, in their order."""
-        files: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+        files: defaultdict[tuple[str, int], list[Row]] = defaultdict(list)
         for row in rows:
-            files[row.project_id, f"{datetime.fromtimestamp(row.time, UTC):%Y-%m-%d}"].append(row)
+            files[row.project_id, int(row.time // _DAY_S)].append(row)
         failed: list[Row] = []
-        for (project_id, day), own in files.items():
+        for (project_id, number), own in files.items():
+            day = f"{datetime.fromtimestamp(number * _DAY_S, UTC):%Y-%m-%d}"
             try:
                 name = file_name([micros(row.time) for row in own], self._server_id)
                 self._store.put_document(f"{project_id}/{self._form.folder}/{day}/{name}", to_parquet(self._form, own))

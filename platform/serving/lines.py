@@ -1,21 +1,24 @@
 """Requests that do not run on the event loop: they wait in a line for each model, and threads take them from it.
 
 A thread takes when it has begun, not when it is asked for, so that requests that wait longer run together where their
-endpoint lets them, and those whose client has gone are passed over.
+endpoint lets them, and those whose client has gone are passed over. It goes on until nobody waits, or until others
+need the core more.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import Lock
 from time import thread_time
 
 from .batching import Gain, RowsEntangled, can_join, join, part, rows_of, shape_of
 from .errors import QueueFull
 from .formats import Array, Model
+from .metrics import Meter, Metrics
 from .pace import Pace
 from .protocol import Answer, Question, Target
+from .runners import Runners
 from .table import Batching
 
 Codec = Callable[[Target, bytes, Mapping[bytes, bytes]], Question]
@@ -29,13 +32,15 @@ _COMPANY_MEMORY = 0.8
 class Room:
     """The requests of one endpoint that wait in this server, for a model to be loaded or for a thread."""
 
-    __slots__ = ("lock", "waiting")
+    __slots__ = ("by_revision", "lock", "waiting")
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.waiting = 0
+        #: The same by revision.
+        self.by_revision: dict[Meter, int] = {}
 
-    def enter(self, most: int) -> None:
+    def enter(self, most: int, meter: Meter) -> None:
         """Count one more.
 
         Raises:
@@ -45,6 +50,28 @@ class Room:
             if self.waiting >= most:
                 raise QueueFull(most)
             self.waiting += 1
+            self.by_revision[meter] = self.by_revision.get(meter, 0) + 1
+
+    @contextmanager
+    def place(self, most: int, meter: Meter) -> Iterator[None]:
+        """Count one more while the block lasts.
+
+        Raises:
+            QueueFull: If there are as many as may wait.
+        """
+        self.enter(most, meter)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.leave(meter)
+
+    def leave(self, meter: Meter) -> None:
+        """Count one less; the lock is held."""
+        self.waiting -= 1
+        self.by_revision[meter] -= 1
+        if not self.by_revision[meter]:
+            del self.by_revision[meter]
 
 
 class Work:
@@ -55,9 +82,11 @@ class Work:
         "_waits",
         "batching",
         "body",
+        "calls",
         "codec",
         "future",
         "headers",
+        "meter",
         "outcome",
         "question",
         "seconds",
@@ -65,15 +94,23 @@ class Work:
     )
 
     def __init__(
-        self, room: Room, most: int, codec: Codec, target: Target, body: bytes, headers: Mapping[bytes, bytes]
+        self,
+        room: Room,
+        most: int,
+        meter: Meter,
+        codec: Codec,
+        target: Target,
+        body: bytes,
+        headers: Mapping[bytes, bytes],
     ) -> None:
         """Enter the room.
 
         Raises:
             QueueFull: If it is full.
         """
-        room.enter(most)
+        room.enter(most, meter)
         self._room = room
+        self.meter = meter
         self._waits = True
         self.codec = codec
         self.target = target
@@ -85,12 +122,15 @@ class Work:
         self.outcome: Outcome | None = None
         #: Of a thread's own time, for reading and, alone, running: waits for the interpreter's lock say nothing.
         self.seconds = 0.0
+        #: Calls of the model that this was the first request of: 0 for one that was joined to another.
+        self.calls = 0
 
     def leave(self) -> bool:
         """Stop waiting; tell whether it did until now."""
         with self._room.lock:
             waited, self._waits = self._waits, False
-            self._room.waiting -= waited
+            if waited:
+                self._room.leave(self.meter)
         return waited
 
     def read(self) -> None:
@@ -138,8 +178,8 @@ class Line:
         self,
         model: Model,
         pace: Pace,
-        executor: Executor,
-        runs: int,
+        runners: Runners,
+        metrics: Metrics,
         hold: Callable[[], None],
         release: Callable[[], None],
     ) -> None:
@@ -148,23 +188,26 @@ class Line:
         Args:
             model: What is run.
             pace: Learns how long single requests take.
-            executor: Its threads run the model.
-            runs: How many runs are asked of the executor at a time.
-            hold: Keeps the model in memory, on the event loop, for one run.
+            runners: Their threads run the model.
+            metrics: Count the calls.
+            hold: Keeps the model in memory, on the event loop, for as long as one thread runs it.
             release: Ends one hold.
         """
         self._model = model
         self._pace = pace
-        self._executor = executor
-        self._most_runs = runs
+        self._runners = runners
+        self._metrics = metrics
         self._hold, self._release = hold, release
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Work] = deque()
+        #: Threads that run the model, and a token for each of them that has not begun yet.
         self._runs = 0
+        self._coming: deque[None] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._company = 1.0
         self._gain = Gain()
-        self._joins = True
+        #: Whether the model lets rows be joined, and whether the latest request asked for it.
+        self._joins, self._batches = True, False
         #: Calls of the model, and requests that they answered.
         self.calls, self.requests = 0, 0
 
@@ -172,6 +215,7 @@ class Line:
         """Let a request wait for its turn."""
         if batching is not None and self._joins and can_join(work.target.interface):
             work.batching = batching
+        self._batches = work.batching is not None
         self._waiting.append(work)
         pause_s = self._pause_s(work.batching)
         if not pause_s:
@@ -189,25 +233,41 @@ class Line:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        while self._runs < min(self._most_runs, len(self._waiting)):
+        while self._lacks_threads() and self._runners.begin(self._runs, self._start):
             self._runs += 1
             self._hold()
-            self._executor.submit(self._run)
+            self._coming.append(None)
+            self._runners.threads.submit(self._run)
+
+    def _lacks_threads(self) -> bool:
+        """Tell whether somebody waits whom no thread is about to take; who may be joined waits for a few others."""
+        may_join = self._joins and self._batches
+        return (self._runs if may_join else len(self._coming)) < len(self._waiting)
 
     def _run(self) -> None:
         """Take and run what waits; in a thread."""
-        batch = self._take()
-        try:
-            self._answer(batch)
-        finally:
-            self._loop.call_soon_threadsafe(self._ran, batch)
+        self._coming.pop()
+        goes_on = True
+        while goes_on:
+            batch, goes_on = self._take(), False
+            try:
+                self._answer(batch)
+                goes_on = bool(self._waiting) and not (self._runs > 1 and self._runners.is_crowded)
+            finally:
+                self._loop.call_soon_threadsafe(self._ran, batch, goes_on)
 
-    def _ran(self, batch: list[Work]) -> None:
-        self._runs -= 1
-        self._release()
+    def _ran(self, batch: list[Work], goes_on: bool) -> None:
+        if not goes_on:
+            self._runs -= 1
+            self._release()
+            self._runners.end()
         if batch:
             self._company = _COMPANY_MEMORY * self._company + (1 - _COMPANY_MEMORY) * len(batch)
         for work in batch:
+            if isinstance(work.outcome, Answer):
+                self.calls += work.calls
+                self.requests += 1
+                self._metrics.ran(work.meter, work.calls)
             work.settle()
         if self._waiting:
             self._start()
@@ -250,8 +310,7 @@ class Line:
             return
         for work in ready:
             seconds = work.run(self._model)
-            self.calls += 1
-            self.requests += 1
+            work.calls = 1
             self._pace.learn(len(work.body), work.seconds)
             if work.batching and work.question and (rows := rows_of(work.question)):
                 self._gain.learn(rows, seconds)
@@ -272,6 +331,5 @@ class Line:
             return False
         for work, question, own in zip(batch, questions, parts, strict=True):
             work.word(question, own)
-        self.calls += 1
-        self.requests += len(batch)
+        batch[0].calls = 1
         return True

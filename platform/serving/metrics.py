@@ -1,7 +1,9 @@
 """Live metrics per endpoint and revision: counted in memory, added up in Valkey, exact across replicas.
 
     metrics:<endpoint id>         hash    <revision>:requests, <revision>:errors, <revision>:errors:<type>,
-                                          <revision>:latency_us (sum), <revision>:latency:<bucket> → count
+                                          <revision>:latency_us (sum), <revision>:latency:<bucket>,
+                                          <revision>:calls, <revision>:called (requests that these calls answered),
+                                          <revision>:loads, <revision>:evictions → count
     raymill:flushed:<server id>   string  number of the server's last batch; lives an hour
 
 A server sends what was counted since its last batch. A batch that may or may not have arrived is sent again under the
@@ -10,6 +12,7 @@ same number, and Valkey takes each number once; so a broken connection neither l
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -29,16 +32,22 @@ redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600)
 return 1
 """
 
+_MODEL_COUNTS = ("calls", "called", "loads", "evictions")
+
 Meter = tuple[str, int]
 
 
 class Counts:
-    """What happened to one revision of one endpoint since the last batch."""
+    """What happened to one revision of one endpoint since the last batch.
 
-    __slots__ = ("buckets", "errors", "requests", "seconds")
+    ``called`` are requests that threads answered, in ``calls`` of the model; those of the event loop run alone. A model
+    that several revisions share is counted as loaded and evicted for the one that asked for it.
+    """
+
+    __slots__ = ("buckets", "called", "calls", "errors", "evictions", "loads", "requests", "seconds")
 
     def __init__(self) -> None:
-        self.requests = 0
+        self.requests = self.calls = self.called = self.loads = self.evictions = 0
         self.seconds = 0.0
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.errors: dict[str, int] = {}
@@ -59,6 +68,20 @@ class Metrics:
         if error is not None:
             counts.errors[error] = counts.errors.get(error, 0) + 1
 
+    def ran(self, meter: Meter, calls: int) -> None:
+        """Count one request that a thread answered, and the calls of the model that it was the first of: 1 or 0."""
+        counts = self._counts[meter]
+        counts.called += 1
+        counts.calls += calls
+
+    def loaded(self, meter: Meter) -> None:
+        """Count a model that was loaded."""
+        self._counts[meter].loads += 1
+
+    def evicted(self, meter: Meter) -> None:
+        """Count a model that was dropped to make room."""
+        self._counts[meter].evictions += 1
+
     def take(self) -> list[str | int]:
         """Return and forget what was counted, as triples of key, field and increment."""
         taken, self._counts = self._counts, defaultdict(Counts)
@@ -67,8 +90,13 @@ class Metrics:
 
 def _increments(meter: Meter, counts: Counts) -> list[str | int]:
     key, number = metrics_key(meter[0]), meter[1]
-    increments: list[str | int] = [key, f"{number}:requests", counts.requests]
-    increments += [key, f"{number}:latency_us", round(counts.seconds * _MICROSECONDS)]
+    increments: list[str | int] = []
+    if counts.requests:
+        increments += [key, f"{number}:requests", counts.requests]
+        increments += [key, f"{number}:latency_us", round(counts.seconds * _MICROSECONDS)]
+    for name in _MODEL_COUNTS:
+        if count := getattr(counts, name):
+            increments += [key, f"{number}:{name}", count]
     for bucket, count in enumerate(counts.buckets):
         if count:
             increments += [key, f"{number}:latency:{bucket}", count]
@@ -143,15 +171,26 @@ class Counted(NamedTuple):
     seconds: float
     buckets: list[int]
     errors: dict[str, int]
+    calls: int
+    called: int
+    loads: int
+    evictions: int
 
 
-def read_counts(cache: redis.Redis, endpoint_id: str) -> dict[str, Counted]:
-    """Read what was counted of an endpoint, by revision number.
+def read_counts(cache: redis.Redis, endpoint_ids: Sequence[str]) -> list[dict[str, Counted]]:
+    """Read what was counted of each endpoint, by revision number.
 
     Raises:
         CacheUnavailable: If Valkey does not answer.
     """
-    return {number: _counted(fields) for number, fields in _stored(cache, endpoint_id).items()}
+    try:
+        with cache.pipeline(transaction=False) as pipe:
+            for endpoint_id in endpoint_ids:
+                pipe.hgetall(metrics_key(endpoint_id))
+            found = cast(list[dict[bytes, bytes]], pipe.execute())
+    except redis.RedisError as error:
+        raise CacheUnavailable from error
+    return [{number: _counted(fields) for number, fields in _by_revision(stored).items()} for stored in found]
 
 
 def read_metrics(cache: redis.Redis, endpoint_id: str) -> EndpointMetrics:
@@ -174,6 +213,10 @@ def _stored(cache: redis.Redis, endpoint_id: str) -> dict[str, dict[str, int]]:
         stored = cast(dict[bytes, bytes], cache.hgetall(metrics_key(endpoint_id)))
     except redis.RedisError as error:
         raise CacheUnavailable from error
+    return _by_revision(stored)
+
+
+def _by_revision(stored: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
     by_revision: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for field, value in stored.items():
         number, _, name = field.decode().partition(":")
@@ -200,6 +243,7 @@ def _counted(fields: dict[str, int]) -> Counted:
         seconds=fields.get("latency_us", 0) / _MICROSECONDS,
         buckets=[fields.get(f"latency:{bucket}", 0) for bucket in range(len(BOUNDS) + 1)],
         errors={name.removeprefix(prefix): n for name, n in sorted(fields.items()) if name.startswith(prefix)},
+        **{name: fields.get(name, 0) for name in _MODEL_COUNTS},
     )
 
 

@@ -4,12 +4,15 @@ import asyncio
 import atexit
 import os
 import sys
+import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from uuid import uuid4
+from weakref import WeakMethod
 
 import redis
 import redis.asyncio
@@ -31,6 +34,7 @@ from .edge import Edge
 from .feedback import FeedbackLog
 from .follower import Follower
 from .gauges import GaugeTeller, gauges_of
+from .handover import Handover
 from .invoke import Invoker
 from .journal import Journal
 from .leases import Leases
@@ -39,6 +43,7 @@ from .log import InferenceLog
 from .metrics import Metrics, MetricsFlusher
 from .pool import ModelPool
 from .quarantine import Quarantine
+from .runners import Runners
 from .warmup import Warmer
 
 log = structlog.get_logger(__name__)
@@ -88,13 +93,12 @@ class Parts:
         verifier = load_verifier(settings.keys_dir, settings.auth)
         cache = _connect(settings)
         loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
-        threads = os.cpu_count() or 1
-        runners = ThreadPoolExecutor(threads, thread_name_prefix="run")
+        runners = Runners(os.cpu_count() or 1)
         serving = settings.serving
         artifacts = ArtifactCache(store, settings.home / "cache" / "artifacts", max_bytes=serving.disk_cache_bytes)
         quarantine = _quarantine(settings)
-        pool = _pool(settings, artifacts, loaders, quarantine)
-        apps, leases = DedicatedApps(), Leases(cache)
+        pool = _pool(settings, artifacts, loaders, quarantine, metrics)
+        apps, leases = DedicatedApps(max_answer_bytes=serving.max_body_bytes), Leases(cache)
         inference_log = InferenceLog(store, server_id, max_rows=serving.log_buffer_rows)
         feedback = FeedbackLog(store, server_id)
         edge = Edge(directory, verifier, strangers_per_minute=serving.strangers_per_minute)
@@ -106,7 +110,6 @@ class Parts:
             runners,
             apps,
             RateLimits(cache, leases),
-            threads=threads,
             max_body_bytes=serving.max_body_bytes,
             max_queued=serving.max_queued,
         )
@@ -128,6 +131,7 @@ class Parts:
                 heartbeat_s=serving.heartbeat_s,
                 timeout_s=settings.redis.timeout_s,
                 flush=partial(_flush, inference_log, feedback),
+                handover=Handover(directory, pool),
             ),
             warmer=Warmer(
                 directory,
@@ -138,18 +142,17 @@ class Parts:
             ),
             flusher=MetricsFlusher(metrics, cache, server_id),
             leases=leases,
-            gauges=GaugeTeller(cache, server_id, partial(gauges_of, directory, pool, inference_log, feedback)),
+            gauges=GaugeTeller(cache, server_id, partial(gauges_of, directory, pool, apps, inference_log, feedback)),
             inference_log=inference_log,
             feedback=feedback,
             cache=cache,
-            threads=(loaders, runners),
+            threads=(loaders, runners.threads),
         )
 
     async def start(self) -> None:
         """Load the table, then follow it, warm what is new, flush metrics and log, and drop idle models."""
         sys.setswitchinterval(_SWITCH_S)
-        # A process that is told to end, as by 'raymill down', runs this and not 'stop'.
-        atexit.register(self._flush_at_exit)
+        _call_at_exit(WeakMethod(self._flush_at_exit))
         await self.follower.start()
         flushing = (self._flush_metrics_often(), *(self._flush_often(journal) for journal in self._journals))
         work = (*flushing, self._drop_idle_often(), self.warmer.run(), self.leases.run())
@@ -165,7 +168,6 @@ class Parts:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flush_metrics()
         await self._flush_last()
-        atexit.unregister(self._flush_at_exit)
         await self.follower.stop()
         await self.apps.close()
         await self.cache.aclose()
@@ -224,6 +226,21 @@ class Parts:
         return self._stopping.is_set()
 
 
+def _call_at_exit(method: WeakMethod[Callable[[], None]]) -> None:
+    """Let a process that is told to end, as by 'raymill down', which does not call `stop`, still do this.
+
+    Callbacks of `atexit` come too late: no executor takes work any more, and s3fs needs one for each connection.
+    """
+
+    def call() -> None:
+        if found := method():
+            found()
+
+    # Private to Python; without it only the last rows may be lost.
+    register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+    register(call)
+
+
 def _quarantine(settings: Settings) -> Quarantine:
     serving = settings.serving
     return Quarantine(
@@ -233,7 +250,9 @@ def _quarantine(settings: Settings) -> Quarantine:
     )
 
 
-def _pool(settings: Settings, artifacts: ArtifactCache, loaders: Executor, quarantine: Quarantine) -> ModelPool:
+def _pool(
+    settings: Settings, artifacts: ArtifactCache, loaders: Executor, quarantine: Quarantine, metrics: Metrics
+) -> ModelPool:
     serving = settings.serving
     return ModelPool(
         artifacts.fetch,
@@ -241,6 +260,7 @@ def _pool(settings: Settings, artifacts: ArtifactCache, loaders: Executor, quara
         capacity_bytes=serving.cache_bytes,
         idle_s=serving.idle_s,
         quarantine=quarantine,
+        metrics=metrics,
     )
 
 

@@ -17,8 +17,10 @@ import structlog
 
 from .errors import ModelBroken, ModelUnavailable
 from .formats import Loader, Model, loader_of
+from .metrics import Meter, Metrics
 from .pace import Pace
 from .quarantine import Quarantine
+from .runners import Turns
 from .table import Revision
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
 _REMEMBERED_FAILURES = 1000
+# One project's loads leave threads to the others': of those that load, and of those that wait for trials.
+_LOADS_PER_PROJECT = 3
 
 
 class ModelTooLarge(ModelBroken):
@@ -37,10 +41,12 @@ class ModelTooLarge(ModelBroken):
 class Loaded:
     """A model in the pool."""
 
-    __slots__ = ("in_use", "last_used", "line", "model", "pace", "size_bytes")
+    __slots__ = ("in_use", "last_used", "line", "meter", "model", "pace", "size_bytes")
 
-    def __init__(self, model: Model, now: float) -> None:
+    def __init__(self, model: Model, meter: Meter | None, now: float) -> None:
         self.model = model
+        #: The revision that it was loaded for; others may share it.
+        self.meter = meter
         self.size_bytes = model.size_bytes
         self.pace = Pace()
         #: Requests that wait for a thread to run it; made for the first.
@@ -51,10 +57,12 @@ class Loaded:
 
 
 class _Failure:
-    __slots__ = ("error", "retry_at", "wait_s")
+    __slots__ = ("error", "made_at", "retry_at", "wait_s")
 
-    def __init__(self, error: ModelBroken | ModelUnavailable, wait_s: float, now: float) -> None:
+    def __init__(self, error: ModelBroken | ModelUnavailable, made_at: float, wait_s: float, now: float) -> None:
         self.error = error
+        #: When the revision was made: a later one is tried without waiting.
+        self.made_at = made_at
         self.wait_s = wait_s
         self.retry_at = now + wait_s
 
@@ -70,6 +78,7 @@ class ModelPool:
         capacity_bytes: int,
         idle_s: float,
         quarantine: Quarantine | None = None,
+        metrics: Metrics | None = None,
         loaders: Callable[[str], Loader] = loader_of,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,11 +87,13 @@ class ModelPool:
         self._capacity_bytes = capacity_bytes
         self._idle_s = idle_s
         self._quarantine = quarantine
+        self._metrics = metrics or Metrics()
         self._loaders = loaders
         self._monotonic = monotonic
         self._models: OrderedDict[str, Loaded] = OrderedDict()
         self._opening: dict[str, asyncio.Task[Loaded]] = {}
         self._failures: OrderedDict[str, _Failure] = OrderedDict()
+        self._turns = Turns(_LOADS_PER_PROJECT)
         self._reserved_bytes = 0
         #: Bytes of the models that are loaded now.
         self.size_bytes = 0
@@ -97,8 +108,12 @@ class ModelPool:
             self._models.move_to_end(revision.sha256)
         return loaded
 
-    async def load(self, revision: Revision) -> Loaded:
+    async def load(self, revision: Revision, meter: Meter | None = None) -> Loaded:
         """Return the revision's model, loading it if need be; a caller that gives up does not stop the load.
+
+        Args:
+            revision: Whose model.
+            meter: Under which the load is counted, and its end.
 
         Raises:
             ModelBroken: If the artifact cannot be served; tried again after a growing pause.
@@ -109,7 +124,7 @@ class ModelPool:
         self._check_failure(revision)
         task = self._opening.get(revision.sha256)
         if task is None:
-            task = asyncio.create_task(self._open(revision), name=f"load {revision.sha256[:12]}")
+            task = asyncio.create_task(self._open(revision, meter), name=f"load {revision.sha256[:12]}")
             self._opening[revision.sha256] = task
             task.add_done_callback(lambda done: self._opened(revision, done))
         return await asyncio.shield(task)
@@ -140,19 +155,21 @@ class ModelPool:
 
     def _check_failure(self, revision: Revision) -> None:
         failure = self._failures.get(revision.sha256)
-        if failure and self._monotonic() < failure.retry_at:
+        if failure and revision.made_at <= failure.made_at and self._monotonic() < failure.retry_at:
             raise type(failure.error)(failure.error.message, retry_after_s=failure.error.retry_after_s)
 
-    async def _open(self, revision: Revision) -> Loaded:
+    async def _open(self, revision: Revision, meter: Meter | None) -> Loaded:
         if revision.size_bytes > self._capacity_bytes:
             raise self._too_large(revision.size_bytes)
-        self._make_room(revision.size_bytes)
-        self._reserved_bytes += revision.size_bytes
-        try:
-            model = await self._read(revision)
-        finally:
-            self._reserved_bytes -= revision.size_bytes
-        return self._insert(revision, model)
+        project = revision.uri.partition("/")[0]
+        async with self._turns.of(project):
+            self._make_room(revision.size_bytes)
+            self._reserved_bytes += revision.size_bytes
+            try:
+                model = await self._read(revision)
+            finally:
+                self._reserved_bytes -= revision.size_bytes
+        return self._insert(revision, model, meter)
 
     async def _read(self, revision: Revision) -> Model:
         loop, quarantine = asyncio.get_running_loop(), self._quarantine
@@ -176,14 +193,16 @@ class ModelPool:
         with quarantine.watch(revision):
             return self._loaders(revision.format)(path, revision.signature)
 
-    def _insert(self, revision: Revision, model: Model) -> Loaded:
-        loaded = Loaded(model, self._monotonic())
+    def _insert(self, revision: Revision, model: Model, meter: Meter | None) -> Loaded:
+        loaded = Loaded(model, meter, self._monotonic())
         if loaded.size_bytes > self._capacity_bytes:
             raise self._too_large(loaded.size_bytes)
         self._make_room(loaded.size_bytes)
         self._models[revision.sha256] = loaded
         self.size_bytes += loaded.size_bytes
         self.loads += 1
+        if meter:
+            self._metrics.loaded(meter)
         return loaded
 
     def _too_large(self, size_bytes: int) -> ModelTooLarge:
@@ -202,7 +221,7 @@ class ModelPool:
         log.warning("model_not_loaded", sha256=revision.sha256, format=revision.format, error=str(error))
         if isinstance(error, ModelBroken | ModelUnavailable):
             wait_s = min(previous.wait_s * 2, _LAST_RETRY_S) if previous else _FIRST_RETRY_S
-            self._failures[revision.sha256] = _Failure(error, wait_s, self._monotonic())
+            self._failures[revision.sha256] = _Failure(error, revision.made_at, wait_s, self._monotonic())
         if len(self._failures) > _REMEMBERED_FAILURES:
             self._failures.popitem(last=False)
 
@@ -211,9 +230,11 @@ class ModelPool:
         allowed = self._capacity_bytes - self._reserved_bytes - incoming_bytes
         if self.size_bytes <= allowed:
             return
-        for digest in [digest for digest, loaded in self._models.items() if not loaded.in_use]:
+        for digest, loaded in [(digest, loaded) for digest, loaded in self._models.items() if not loaded.in_use]:
             self._drop(digest)
             self.evictions += 1
+            if loaded.meter:
+                self._metrics.evicted(loaded.meter)
             if self.size_bytes <= allowed:
                 return
 

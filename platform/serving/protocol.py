@@ -16,6 +16,7 @@ from .classes import top_classes
 from .errors import InputRefused, RequestRefused
 from .formats import Array
 from .tensors import Interface, Port
+from .wording import AT_ONCE, with_outputs
 
 #: Request and response header: the length of the JSON part when binary tensors follow it.
 JSON_LENGTH = b"inference-header-content-length"
@@ -225,10 +226,15 @@ def _answer(target: Target, request_id: Any, wanted: list[_Wanted], arrays: list
         document["id"] = request_id
     pieces: list[bytes] = []
     interface = target.interface
-    document["outputs"] = [
-        _output(output, array, interface, pieces) for output, array in zip(wanted, arrays, strict=True)
-    ]
-    body = orjson.dumps(document, option=_NUMPY)
+    outputs = [_output(output, array, interface, pieces) for output, array in zip(wanted, arrays, strict=True)]
+    # No generator: this is a microsecond of every request, and of most the only array is short.
+    for array in arrays:
+        if array.size > AT_ONCE:
+            body = with_outputs(document, outputs)
+            break
+    else:
+        document["outputs"] = outputs
+        body = orjson.dumps(document, option=_NUMPY)
     return Answer(b"".join([body, *pieces]), len(body)) if pieces else Answer(body)
 
 

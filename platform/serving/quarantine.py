@@ -3,7 +3,8 @@
 An artifact that is new to the node is first loaded by a process of its own (``trial``), within bounds of memory and
 time. Every load in a server is noted on the node's disk by a file that the server holds locked; a note that nobody
 holds belongs to a server that died loading, and makes its artifact a suspect, which must stand a trial again. What has
-ended two processes is quarantined for all servers of the node, until an operator removes the record.
+ended two processes is quarantined for all servers of the node; a revision that is made afterwards stands trial anew,
+and one that is loaded clears the artifact for all.
 
     <folder>/<sha256>/proven         it was loaded, and its process lived
     <folder>/<sha256>/loading-<id>   a server is loading it, or died of that
@@ -32,7 +33,8 @@ from .trial import OUT_OF_MEMORY, Order
 log = structlog.get_logger(__name__)
 
 DEATHS = 2
-_TRIALS = 2
+# One more than one project may have on at a time.
+_TRIALS = 4
 _TRIAL_S = 120.0
 _SLACK_BYTES = 256 * 2**20
 
@@ -72,14 +74,15 @@ class Quarantine:
         """Tell whether the artifact must stand a trial before it is loaded here.
 
         Raises:
-            ModelQuarantined: If it has ended too many processes.
+            ModelQuarantined: If it has ended too many processes since the revision was made.
         """
         deaths = self._deaths(revision.sha256)
-        if len(deaths) >= DEATHS:
+        held_against_it = [death for death in deaths if _seconds(death) >= revision.made_at]
+        if len(held_against_it) >= DEATHS:
             raise ModelQuarantined(
-                f"The artifact is quarantined: loading it ended {len(deaths)} processes of this node, the last thus: "
-                f"{deaths[-1].read_text()} Serve another model version; an operator lifts it by removing the records "
-                f"{_DEATH}* of {revision.sha256} below cache/trials in the platform's home."
+                f"The artifact is quarantined: loading it ended {len(held_against_it)} processes of this node, the "
+                f"last thus: {deaths[-1].read_text()} Deploy another model version, or this one again to let it stand "
+                "trial anew."
             )
         is_proven = (self._folder / revision.sha256 / _PROVEN).exists()
         return not is_proven and (self._tries_all or bool(deaths))
@@ -232,6 +235,11 @@ def _is_abandoned(note: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _seconds(death: Path) -> float:
+    """Return when the process ended."""
+    return int(death.name.removeprefix(_DEATH)) / 1e9
 
 
 def _remove(path: Path) -> None:

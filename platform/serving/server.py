@@ -142,7 +142,7 @@ class ModelServer:
             case ["repository", "index"]:
                 # A question, which the protocol asks by POST.
                 body = await read_body(receive, head.headers, _MAX_QUESTION_BYTES)
-                return json_response(*self._descriptions.index(head, body))
+                return json_response(*await self._descriptions.index(head, body))
             case ["repository", *_]:
                 raise ExtensionNotOffered("the model repository's control of loading: models load when they are asked")
         raise RouteNotFound(head.path)

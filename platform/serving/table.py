@@ -53,6 +53,7 @@ class Revision(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(ge=0)
     signature: Signature
+    made_at: float = Field(0.0, description="Unix time of its making; a quarantine from before it does not hold for it")
     app: str | None = Field(None, description="Route-less Serve app that answers for it; None: the pool does")
     example: tuple[Any, ...] | None = Field(
         None, description="Rows in the form of 'instances' for the warm-up request; None: made from the signature"
@@ -105,6 +106,7 @@ class EndpointDocument(_Part):
     revisions: tuple[Revision, ...]
     traffic: dict[int, int] = Field(description="Percentage by revision number; sums to 100, or empty: nothing answers")
     warming: tuple[int, ...] = Field((), description="Revisions that servers load and try before they get weight")
+    failing: tuple[int, ...] = Field((), description="Revisions with traffic whose app has nothing to answer with")
     sticky_header: str | None = Field(None, description="Request header whose value decides the revision")
     access: AccessPolicy = AccessPolicy()
     rate_limit: RateLimit | None = None

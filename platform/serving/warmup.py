@@ -45,6 +45,8 @@ class Warmer:
         self._timeout_s = timeout_s
         self._running: dict[Trial, asyncio.Task[None]] = {}
         self._outcomes: dict[Trial, str] = {}
+        #: Those whose reports must not be there any more when they are named again.
+        self._past: set[Trial] = set()
         self._is_closed = False
 
     async def run(self) -> None:
@@ -52,6 +54,7 @@ class Warmer:
         while not self._is_closed:
             self._directory.warming_changed.clear()
             wanted = self._wanted()
+            self._past = (self._past | self._outcomes.keys()) - wanted.keys()
             self._outcomes = {trial: reason for trial, reason in self._outcomes.items() if trial in wanted}
             self._begin(wanted)
             await self._report()
@@ -65,9 +68,9 @@ class Warmer:
         self._directory.warming_changed.set()
 
     async def _wait(self) -> None:
-        """Wait for news; while something is warming no longer than a period."""
+        """Wait for news; while something is warming, or a report is to be taken back, no longer than a period."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._period_s if self._directory.warming else None):
+            async with asyncio.timeout(self._period_s if self._directory.warming or self._past else None):
                 await self._directory.warming_changed.wait()
 
     def _wanted(self) -> dict[Trial, tuple[Endpoint, Route]]:
@@ -116,6 +119,9 @@ class Warmer:
                 # A copy: trials end while Valkey is waited for.
                 for (endpoint_id, number), reason in list(self._outcomes.items()):
                     await self._channel.report_warm(endpoint_id, number, reason)
+                for trial in list(self._past):
+                    await self._channel.retract_warm(*trial)
+                    self._past.discard(trial)
         except (redis.RedisError, OSError, TimeoutError) as error:
             log.info("warm_ups_reported_later", error=str(error))
 

@@ -1,6 +1,8 @@
 """The way to apps of their own: limits, refusals, what is taken of an answer, and who gets artifacts."""
 
 import asyncio
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from plane import KEY, SCALE
+from plane import KEY, SCALE, Plane
+from ray.serve._private.common import DeploymentHandleSource, DeploymentID
+from ray.serve._private.config import DeploymentConfig
+from ray.serve._private.router import RouterMetricsManager
+from ray.serve.config import AutoscalingConfig
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.util.metrics import Counter, Gauge
 from servers_in_process import serving
 
+from raymill.kernel.settings import ServingSettings
 from raymill.serving.artifacts import ArtifactCache
-from raymill.serving.dedicated import ArtifactDesk, DedicatedApps
+from raymill.serving.dedicated import ArtifactDesk, DedicatedApps, arrays_of
 from raymill.serving.errors import AppUnavailable, ModelFailed, ModelUnavailable, QueueFull, RequestTimedOut
 from raymill.serving.formats.frames import FrameDamaged, pack, unpack
 from raymill.serving.protocol import Target, infer
@@ -23,6 +31,7 @@ from timing import soon
 
 TARGET = Target("shop.price", "1", Interface(SCALE))
 BODY = b'{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [2.0]}]}'
+REPLICA, TAGS = DeploymentHandleSource.REPLICA, ("deployment", "application", "handle", "actor_id")
 FRAME = b"\x00" + pack({"y": np.array([[6.0]], np.float32)})
 
 
@@ -82,8 +91,13 @@ class Ray:
 
 
 def asking(apps: DedicatedApps, *, timeout_s: float = 5.0, app: str = "ep-1") -> asyncio.Task[Any]:
-    call = apps.run(app, TARGET, infer(TARGET, BODY, {}), timeout_s=timeout_s, max_queued=2)
-    return asyncio.get_running_loop().create_task(call)
+    question = infer(TARGET, BODY, {})
+
+    async def ask() -> Any:
+        answer = await apps.run(app, ("dep_1", 1), question, timeout_s=timeout_s, max_queued=2)
+        return arrays_of(app, answer, TARGET, question)
+
+    return asyncio.get_running_loop().create_task(ask())
 
 
 async def asked(ray: Ray, count: int = 1, app: str = "ep-1") -> list[Response]:
@@ -110,6 +124,28 @@ def test_the_app_gets_arrays_and_its_arrays_come_back():
         return outputs, feeds["x"].tolist(), (await task)[0].tolist()
 
     assert asyncio.run(scene()) == (["y"], [[2.0]], [[6.0]])
+
+
+def test_a_request_to_an_app_without_replicas_is_in_the_report_that_wakes_it():
+    async def scene():
+        ray, loop = Ray(), asyncio.get_running_loop()
+        names, gauge = DeploymentID("model", "ep-1"), partial(Gauge, tag_keys=TAGS)
+        counter = Counter("asked", tag_keys=("route", *TAGS))
+        records = RouterMetricsManager(
+            names, "handle", "actor", REPLICA, None, counter, gauge("queued"), gauge("running"), loop
+        )
+        records._deployment_config = DeploymentConfig(autoscaling_config=AutoscalingConfig(min_replicas=0))
+        records._add_autoscaling_metrics_point()
+        records.inc_num_queued_requests()
+        router = SimpleNamespace(request_router=SimpleNamespace(curr_replicas={}), _metrics_manager=records)
+        ray.handle_of("ep-1")._router = SimpleNamespace(_asyncio_router=router)
+        before = [point.value for point in records._get_metrics_report().queued_requests]
+        asking(DedicatedApps(handle_of=ray.handle_of))
+        await asked(ray)
+        return before, [point.value for point in records._get_metrics_report().queued_requests]
+
+    # The first is why it is needed: Ray reports what it recorded before the request came.
+    assert asyncio.run(scene()) == ([0], [1])
 
 
 def test_the_models_refusal_is_the_clients_fault():
@@ -167,6 +203,7 @@ def test_only_so_many_wait_and_whoever_leaves_makes_room():
         responses = await asked(ray, 2)
         with pytest.raises(QueueFull):
             await asking(apps)
+        assert apps.waiting() == {("dep_1", 1): 2}
         tasks[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await tasks[0]
@@ -174,7 +211,9 @@ def test_only_so_many_wait_and_whoever_leaves_makes_room():
         tasks.append(asking(apps))
         for response in (await asked(ray, 3))[1:]:
             response.give(FRAME)
-        return [len(await task) for task in tasks[1:]]
+        answers = [len(await task) for task in tasks[1:]]
+        assert apps.waiting() == {}
+        return answers
 
     assert asyncio.run(scene()) == [1, 1]
 
@@ -201,7 +240,7 @@ def test_the_least_recently_used_app_is_let_go_and_never_one_in_use():
 
 @given(arrays.arrays(st.sampled_from([np.float32, np.int64, np.bool_, np.uint8]), arrays.array_shapes(min_side=0)))
 def test_arrays_survive_the_way(array):
-    back = unpack(pack({"a": array, "b": array}), {"a": array.dtype, "b": array.dtype}, ["b"])[0]
+    back = unpack(memoryview(pack({"a": array, "b": array})), {"a": array.dtype, "b": array.dtype}, ["b"])[0]
     assert back.dtype == array.dtype
     assert back.shape == array.shape
     assert back.tobytes() == array.tobytes()
@@ -210,19 +249,19 @@ def test_arrays_survive_the_way(array):
 @given(st.lists(st.text()))
 def test_texts_survive_the_way(texts):
     array = np.array([*texts, None], object)[:-1]
-    assert unpack(pack({"a": array}), {"a": np.dtype(object)}, ["a"])[0].tolist() == texts
+    assert unpack(memoryview(pack({"a": array})), {"a": np.dtype(object)}, ["a"])[0].tolist() == texts
 
 
 @given(st.binary(max_size=80))
 def test_no_bytes_do_more_than_be_refused(frame):
     with pytest.raises(FrameDamaged):
-        unpack(frame, {"a": np.dtype(np.float32)}, ["a"])
+        unpack(memoryview(frame), {"a": np.dtype(np.float32)}, ["a"])
 
 
 def test_no_pickle_is_opened():
     evil = b'[["a", "|O8", [1], 8]]'
     with pytest.raises(FrameDamaged):
-        unpack(len(evil).to_bytes(4, "little") + evil + b"\x00" * 8, {"a": np.dtype(object)}, ["a"])
+        unpack(memoryview(len(evil).to_bytes(4, "little") + evil + b"\x00" * 8), {"a": np.dtype(object)}, ["a"])
 
 
 def test_an_endpoint_with_an_app_is_answered_by_it(plane, tmp_path):
@@ -243,6 +282,31 @@ def test_an_endpoint_with_an_app_is_answered_by_it(plane, tmp_path):
     answer, loads = asyncio.run(scene())
     assert (answer.status_code, answer.json()["outputs"][0]["data"], loads) == (200, [6.0], 0)
     assert answer.headers["x-raymill-revision"] == "1"
+
+
+@pytest.mark.parametrize(("rows", "status", "threads"), [(1, 200, 0), (100_000, 200, 1), (300_000, 422, 0)])
+def test_a_long_answer_is_worded_in_a_thread_and_one_that_is_too_long_is_refused(tmp_path, rows, status, threads):
+    plane = Plane(tmp_path / "home", serving=ServingSettings(max_body_bytes=1_000_000))
+    frame = b"\x00" + pack({"y": np.ones((rows, 1), np.float32)})
+
+    async def scene():
+        ray = Ray()
+        async with serving(plane) as running:
+            running.parts.apps.handle_of = ray.handle_of
+            request = running.client.post("/v2/models/shop.price/infer", content=BODY, headers={"X-API-Key": KEY})
+            task = asyncio.create_task(request)
+            (await asked(ray))[0].give(frame)
+            return await task, len(running.parts.threads[1]._threads)
+
+    plane.grants()
+    revision = plane.revision(onnx_models.scale(tmp_path / "m", 3.0), SCALE, format="torchscript", app="ep-1")
+    plane.endpoint("shop.price", revision)
+    answer, begun = asyncio.run(scene())
+    assert (answer.status_code, begun) == (status, threads)
+    if status == 200:
+        assert answer.json()["outputs"][0]["data"] == [1.0] * rows
+    else:
+        assert "1000000" in answer.json()["message"]
 
 
 def test_an_app_gets_its_artifact_and_no_other(plane, tmp_path):

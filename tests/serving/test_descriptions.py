@@ -67,6 +67,38 @@ def test_the_index_can_leave_out_what_is_not_ready(digits, tmp_path):
     assert ready == {"digits.mlp": "READY"}
 
 
+def test_an_endpoint_whose_app_has_nothing_to_answer_with_is_not_ready(digits, tmp_path):
+    program = digits.revision(onnx_models.mlp(tmp_path / "second.onnx", seed=1), MLP, format="torchscript", app="ep-1")
+    digits.endpoint("digits.down", program, endpoint_id="dep_2", failing=(1,))
+    digits.endpoint("digits.asleep", program, endpoint_id="dep_3")
+    paths = [f"/v2/models/digits.{name}/ready" for name in ("down", "asleep")]
+    down, asleep = get(digits, *paths, headers=digits.bearer())
+    assert (down.status_code, down.json()["ready"]) == (503, False)
+    assert (asleep.status_code, asleep.json()["ready"]) == (200, True)
+
+
+def test_ten_thousand_endpoints_leave_others_their_turns(digits):
+    async def turns_until(done: asyncio.Task) -> int:
+        turns = 0
+        while not done.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns
+
+    async def run():
+        async with serving(digits) as running:
+            known = running.parts.directory.endpoints
+            for number in range(10_000):
+                known[f"p.m{number}"] = known["digits.mlp"]
+            post = running.client.post("/v2/repository/index", headers=digits.bearer())
+            index = asyncio.create_task(post)
+            return await turns_until(index), len((await index).json())
+
+    turns, entries = asyncio.run(run())
+    assert entries == 10_001
+    assert turns > 50
+
+
 def test_statistics_need_valkey_and_say_so(digits):
     answer = get(digits, "/v2/models/digits.mlp/stats", headers=digits.bearer())[0]
     assert_refused(answer, 503, "EXTERNAL_SERVICE_ERROR")
@@ -97,6 +129,7 @@ def test_statistics_count_what_all_servers_answered(live_digits):
     assert (model["name"], model["version"], model["inference_count"]) == ("digits.mlp", "1", 3)
     assert model["inference_stats"]["fail"]["count"] == 1
     assert model["inference_stats"]["success"]["ns"] > 0
+    assert model["execution_count"] == 3
 
 
 DATED = Signature.model_validate(

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import socket
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from raymill.serving.channel import (
     publish,
     published_versions,
 )
-from raymill.serving.copies import DiskCopies, store_copy, stored_copies
+from raymill.serving.copies import DiskCopies, copy_uris, read_copies, store_copy
 from raymill.serving.documents import SealedDocument, Tombstone, read_envelope, seal, unseal
 from raymill.serving.errors import DocumentForged
 from timing import soon
@@ -87,6 +88,40 @@ def test_a_key_works_at_once_and_dies_at_once(live_digits):
             return statuses
 
     assert asyncio.run(run()) == [200, 401, 200]
+
+
+def test_traffic_moves_when_the_model_is_in_memory_and_the_move_holds_up_nothing_else(live_plane, tmp_path):
+    plane, gate = live_plane, threading.Event()
+    plane.grants()
+    revisions = [plane.revision(onnx_models.scale(tmp_path / f"{n}", float(n)), SCALE, n) for n in (1, 2, 3)]
+    plane.endpoint("a.scale", *revisions)
+
+    async def answered(running) -> float:
+        answer = await running.infer("a.scale", [[1.0]], plane.bearer(), input="x")
+        return answer.json()["outputs"][0]["data"][0]
+
+    async def run():
+        async with serving(plane) as running:
+            await soon(lambda: live_servers(plane.cache))
+            answers = [await answered(running)]
+            fetch = running.parts.pool._fetch
+            running.parts.pool._fetch = lambda revision: (gate.wait(5), fetch(revision))[1]
+            moved = acknowledged(plane, plane.endpoint("a.scale", *revisions, traffic={2: 100}))
+            asking = asyncio.create_task(moved)
+            await soon(lambda: running.parts.pool._opening)
+            answers.append(await answered(running))
+            assert await acknowledged(plane, plane.revoke(sessions={}))
+            assert not asking.done()
+            gate.set()
+            assert await asking
+            answers.append(await answered(running))
+            gate.clear()
+            running.parts.follower._handover._patience_s = 0.05
+            assert await acknowledged(plane, plane.endpoint("a.scale", *revisions, traffic={3: 100}))
+            gate.set()
+            return [*answers, await answered(running)]
+
+    assert asyncio.run(run()) == [1.0, 1.0, 2.0, 3.0]
 
 
 def test_a_tombstone_ends_an_endpoint(live_digits):
@@ -253,9 +288,10 @@ def test_a_new_server_starts_without_valkey_from_the_object_store_then_from_disk
     assert asyncio.run(start(alone)) == 200
     for uri in alone.store.list_documents(".serving"):
         alone.store.delete(uri)
-    assert stored_copies(alone.store) == []
+    assert copy_uris(alone.store) == []
     assert asyncio.run(start(alone)) == 200
-    for envelope in DiskCopies(alone.home / "serving").read_all():
+    disk = DiskCopies(alone.home / "serving")
+    for envelope in disk.read(disk.names()):
         (alone.home / "serving" / read_envelope(envelope).kind / f"{read_envelope(envelope).key}.json").unlink()
     assert asyncio.run(start(alone)) == 404
 
@@ -299,16 +335,16 @@ def test_disk_copies_keep_the_latest_version(plane, tmp_path):
     disk = DiskCopies(tmp_path / "copies")
     older, newer = plane.grants(), plane.grants(members={})
     disk.keep([newer, older])
-    assert [read_envelope(content) for content in disk.read_all()] == [newer]
+    assert [read_envelope(content) for content in disk.read(disk.names())] == [newer]
     (tmp_path / "copies" / "grants" / "prj_1.json").write_bytes(b"damaged")
     disk.keep([older])
-    assert [read_envelope(content) for content in disk.read_all()] == [older]
+    assert [read_envelope(content) for content in disk.read(disk.names())] == [older]
 
 
 def test_the_object_store_holds_what_was_stored(plane):
     sealed = plane.grants()
     store_copy(plane.store, sealed)
-    assert [read_envelope(content) for content in stored_copies(plane.store)] == [sealed]
+    assert [read_envelope(content) for content in read_copies(plane.store, copy_uris(plane.store))] == [sealed]
 
 
 def test_a_publisher_without_valkey_is_told(plane):

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import numpy as np
 import orjson
@@ -11,14 +11,17 @@ import pytest
 from raymill.serving.errors import ModelFailed, QueueFull
 from raymill.serving.instances import predict
 from raymill.serving.lines import Line, Room, Work
+from raymill.serving.metrics import Metrics
 from raymill.serving.pace import Pace
 from raymill.serving.protocol import Target
+from raymill.serving.runners import Runners
 from raymill.serving.table import Batching, Signature
 from raymill.serving.tensors import Interface
 from timing import soon
 
 SPEC = {"name": "x", "datatype": "FP32", "shape": [-1]}
 TARGET = Target("p.m", "1", Interface(Signature.model_validate({"inputs": [SPEC], "outputs": [SPEC]})))
+METER = ("dep_1", 1)
 TOGETHER = Batching(max_size=8)
 
 
@@ -61,15 +64,15 @@ class Desk:
 
     def __init__(self):
         self.model, self.holds, self.room = Gated(), Counter(), Room()
-        self.executor = ThreadPoolExecutor(1)
+        self.runners, self.metrics = Runners(1), Metrics()
 
     def ask(self, value: float, batching: Batching | None, most: int = 100) -> Work:
-        work = Work(self.room, most, predict, TARGET, orjson.dumps({"instances": [value]}), {})
+        work = Work(self.room, most, METER, predict, TARGET, orjson.dumps({"instances": [value]}), {})
         self.line.add(work, batching)
         return work
 
     async def first(self) -> Work:
-        self.line = Line(self.model, Pace(), self.executor, 2, self.holds.hold, self.holds.release)
+        self.line = Line(self.model, Pace(), self.runners, self.metrics, self.holds.hold, self.holds.release)
         work = self.ask(0.0, None)
         await asyncio.to_thread(self.model.entered.wait, 5)
         return work
@@ -90,7 +93,7 @@ def at_the_desk(scene):
     try:
         return desk, asyncio.run(play())
     finally:
-        desk.executor.shutdown()
+        desk.runners.threads.shutdown()
 
 
 async def answers(works: list[Work]) -> list[object]:
@@ -119,13 +122,14 @@ def test_requests_that_wait_run_together_up_to_the_size():
     assert given == [[2.0 * value] for value in range(1, 12)]
     assert sorted(map(len, desk.model.calls)) == [1, 3, 8]
     assert (desk.line.calls, desk.line.requests) == (3, 12)
+    assert desk.metrics.take() == ["metrics:dep_1", "1:calls", 3, "metrics:dep_1", "1:called", 12]
 
 
 def test_one_bad_request_does_not_fail_those_that_it_was_joined_with():
     async def scene(desk):
         desk.model.poison = 2.0
         works = [desk.ask(float(value), TOGETHER) for value in (1, 2, 3)]
-        unreadable = Work(desk.room, 9, predict, TARGET, b'{"instances": ["x"]}', {})
+        unreadable = Work(desk.room, 9, METER, predict, TARGET, b'{"instances": ["x"]}', {})
         desk.line.add(unreadable, TOGETHER)
         desk.model.gate.set()
         return await answers([*works, unreadable])
@@ -152,7 +156,7 @@ def test_a_model_that_does_not_answer_row_by_row_is_never_joined_again():
 def test_whoever_leaves_gives_up_its_place_and_is_not_run():
     async def scene(desk):
         leaver, stayer = desk.ask(1.0, None), desk.ask(2.0, None)
-        waiting = desk.room.waiting
+        waiting = desk.room.by_revision[METER]
         leaver.future.cancel()
         leaver.leave()
         left = desk.room.waiting
@@ -161,6 +165,7 @@ def test_whoever_leaves_gives_up_its_place_and_is_not_run():
 
     desk, (counts, given, at_the_end) = at_the_desk(scene)
     assert (counts, given, at_the_end) == ((2, 1), [[4.0]], 0)
+    assert desk.room.by_revision == {}
     assert desk.model.calls == [[0.0], [2.0]]
 
 
@@ -208,7 +213,7 @@ def test_many_threads_and_leavers_lose_and_mix_up_nothing():
     holds, room, random = Counter(), Room(), np.random.default_rng(1)
 
     async def client(line: Line, value: float) -> None:
-        work = Work(room, 10_000, predict, TARGET, orjson.dumps({"instances": [value]}), {})
+        work = Work(room, 10_000, METER, predict, TARGET, orjson.dumps({"instances": [value]}), {})
         try:
             line.add(work, (None, TOGETHER, Batching(max_size=3, max_wait_ms=1))[random.integers(3)])
             if random.random() < 0.3:
@@ -220,14 +225,72 @@ def test_many_threads_and_leavers_lose_and_mix_up_nothing():
         finally:
             work.leave()
 
-    async def play(executor: ThreadPoolExecutor) -> Line:
-        line = Line(Doubler(), Pace(), executor, 8, holds.hold, holds.release)
+    async def play() -> Line:
+        line = Line(Doubler(), Pace(), runners, Metrics(), holds.hold, holds.release)
         for start in range(0, 2000, 200):
             await asyncio.gather(*(client(line, float(value)) for value in range(start, start + 200)))
         await soon(lambda: not holds.held)
         return line
 
-    with ThreadPoolExecutor(4) as executor:
-        line = asyncio.run(play(executor))
+    runners = Runners(4)
+    with runners.threads:
+        line = asyncio.run(play())
     assert room.waiting == 0
     assert line.calls < line.requests <= 2000
+
+
+def held_up(cores: int, scene):
+    """Play a scene with two models whose calls last until their gates open, and with what runs them."""
+    slow, neighbour, room, holds = Gated(), Gated(), Room(), Counter()
+    runners = Runners(cores)
+
+    async def play():
+        lines = [Line(model, Pace(), runners, Metrics(), holds.hold, holds.release) for model in (slow, neighbour)]
+
+        def ask(line: Line, value: float) -> Work:
+            work = Work(room, 100, METER, predict, TARGET, orjson.dumps({"instances": [value]}), {})
+            line.add(work, None)
+            return work
+
+        works = [ask(lines[0], float(value)) for value in range(6)]
+        try:
+            await soon(lambda: len(slow.calls) == cores)
+            await scene(slow, neighbour, works, lambda value: ask(lines[1], value))
+        finally:
+            slow.gate.set()
+            neighbour.gate.set()
+            await asyncio.gather(*(work.future for work in works))
+            await soon(lambda: not holds.held)
+
+    with runners.threads:
+        asyncio.run(play())
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_slow_model_takes_every_core_and_no_thread_from_its_neighbour(cores):
+    async def scene(slow, neighbour, works, ask):
+        neighbour.gate.set()
+        for value in (7.0, 8.0):
+            assert await asyncio.wait_for(answers([ask(value)]), 5) == [[2 * value]]
+        assert len(slow.calls) == cores
+
+    held_up(cores, scene)
+
+
+def test_a_model_with_several_threads_gives_one_back_to_its_neighbour():
+    async def scene(slow, neighbour, works, ask):
+        works.append(ask(7.0))
+        await soon(lambda: neighbour.calls)
+        running = set()
+
+        def run(outputs, feeds):
+            running.add(threading.get_ident())
+            time.sleep(0.01)
+            return [feeds["x"]]
+
+        slow.run = run
+        slow.gate.set()
+        await answers(works[:-1])
+        assert len(running) == 1
+
+    held_up(2, scene)

@@ -153,6 +153,18 @@ def test_writing_the_log_does_not_import_pandas():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_nothing_is_answered_that_would_be_missing_in_the_log(digits):
+    async def run():
+        async with serving(digits) as running:
+            answers = [await running.client.post(INFER, json=GOOD, headers=digits.bearer())]
+            running.parts.inference_log.flush_at_exit()
+            return [*answers, await running.client.post(INFER, json=GOOD, headers=digits.bearer())]
+
+    answered, refused = asyncio.run(run())
+    assert (answered.status_code, refused.status_code, refused.headers["Retry-After"]) == (200, 503, "1")
+    assert [each["request_id"] for each in read_log(digits)] == [answered.headers["X-Request-ID"]]
+
+
 ENDED = """
 import asyncio, signal, sys, threading, time
 from pathlib import Path
@@ -193,3 +205,15 @@ def test_a_process_that_is_told_to_end_writes_its_rows_away(digits):
         finally:
             process.kill()
     assert sorted(each["request_id"] for each in read_log(digits)) == sorted(f"last-{number}" for number in range(50))
+
+
+def test_the_last_writing_may_use_threads_as_a_store_on_the_network_does():
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor; from weakref import WeakMethod\n"
+        "from raymill.serving.parts import _call_at_exit\n"
+        "class Last:\n"
+        "    def write(self): ThreadPoolExecutor().submit(print, 'written').result()\n"
+        "last = Last(); _call_at_exit(WeakMethod(last.write)); raise SystemExit"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "written\n", done.stderr

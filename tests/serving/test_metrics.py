@@ -14,8 +14,8 @@ from servers_in_process import serving
 
 from raymill.kernel.cache import CacheUnavailable
 from raymill.serving.channel import live_servers
-from raymill.serving.gauges import GAUGES, read_gauges
-from raymill.serving.metrics import BOUNDS, Metrics, MetricsFlusher, forget_metrics, quantile, read_metrics
+from raymill.serving.gauges import GAUGES, RevisionGauges, read_gauges, read_revision_gauges
+from raymill.serving.metrics import BOUNDS, Metrics, MetricsFlusher, forget_metrics, quantile, read_counts, read_metrics
 from timing import soon
 
 GOOD = {"inputs": [{"name": "features", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
@@ -151,9 +151,13 @@ def test_a_server_tells_its_gauges(live_digits):
         async with serving(live_digits) as running:
             await running.client.post("/v2/models/digits.mlp/infer", json=GOOD, headers=live_digits.bearer())
             await soon(lambda: any(told["models"] for told in read_gauges(live_digits.cache).values()))
-            return read_gauges(live_digits.cache)
+            [counted] = read_counts(live_digits.cache, ["dep_1"])
+            return read_gauges(live_digits.cache), read_revision_gauges(live_digits.cache), counted
 
-    [told] = asyncio.run(run()).values()
+    servers, revisions, counted = asyncio.run(run())
+    [told] = servers.values()
+    assert revisions == {("dep_1", 1): RevisionGauges(0, int(told["model_bytes"]))}
+    assert (counted["1"].loads, counted["1"].calls, counted["1"].called, counted["1"].requests) == (1, 1, 1, 1)
     assert told.keys() == GAUGES.keys()
     assert (told["loads_total"], told["evictions_total"], told["waiting"]) == (1, 0, 0)
     assert told["resident_bytes"] > told["model_bytes"] > 0

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raymill.serving.errors import ModelBroken, ModelUnavailable
+from raymill.serving.metrics import Metrics
 from raymill.serving.pool import Loaded, ModelPool, ModelTooLarge
 from raymill.serving.table import Revision
 from timing import soon
@@ -45,12 +46,13 @@ class Shelf:
         self.error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
-        self._executor = ThreadPoolExecutor(4)
+        self._executor, self.metrics = ThreadPoolExecutor(4), Metrics()
         self.pool = ModelPool(
             self.fetch,
             self._executor,
             capacity_bytes=capacity,
             idle_s=idle_s,
+            metrics=self.metrics,
             loaders=lambda format_name: lambda size, signature: Weight(size),
             monotonic=lambda: self.now,
         )
@@ -85,13 +87,20 @@ def test_concurrent_loads_of_one_model_are_one_load(shelf):
 def test_the_least_recently_used_goes_first(shelf):
     async def run():
         for number in (1, 2, 3):
-            await shelf.pool.load(revision(number, 30))
+            await shelf.pool.load(revision(number, 30), ("dep_1", number))
         assert shelf.pool.find(revision(1, 30))
         await shelf.pool.load(revision(4, 30))
         return [number for number in (1, 2, 3, 4) if shelf.pool.find(revision(number, 30))]
 
     assert asyncio.run(run()) == [1, 3, 4]
     assert (shelf.pool.size_bytes, shelf.pool.evictions) == (90, 1)
+    counted = shelf.metrics.take()
+    assert {field: value for _, field, value in zip(*[iter(counted)] * 3, strict=True)} == {
+        "1:loads": 1,
+        "2:loads": 1,
+        "2:evictions": 1,
+        "3:loads": 1,
+    }
 
 
 def test_a_model_in_use_stays_and_is_trimmed_when_it_is_released(shelf):
@@ -120,6 +129,22 @@ def test_one_load_does_not_wait_for_another(shelf):
         return isinstance(quick, Loaded) and is_loading
 
     assert asyncio.run(run())
+
+
+def test_the_loads_of_one_project_leave_threads_to_the_others(shelf):
+    async def run():
+        shelf.gate.clear()
+        many = [asyncio.create_task(shelf.pool.load(revision(number, 1))) for number in range(10)]
+        await soon(lambda: len(shelf.asked) == 3)
+        shelf.open_to = revision(20, 1).sha256
+        theirs = await asyncio.wait_for(shelf.pool.load(revision(20, 1).model_copy(update={"uri": "prj_2/y"})), 5)
+        asked = len(shelf.asked)
+        shelf.gate.set()
+        return theirs, asked, await asyncio.gather(*many)
+
+    theirs, asked, loaded = asyncio.run(run())
+    assert isinstance(theirs, Loaded)
+    assert (asked, len(loaded)) == (4, 10)
 
 
 def test_a_caller_that_gives_up_does_not_stop_the_load(shelf):
@@ -156,6 +181,19 @@ def test_a_failed_load_is_remembered_and_tried_again_after_a_growing_pause(shelf
     assert {message for message, _ in answers} == {"it is broken"}
     assert last == "loaded"
     assert not shelf.pool.is_failing(revision(1, 10))
+
+
+def test_a_revision_that_was_made_later_does_not_wait_for_the_pause(shelf):
+    later = revision(1, 10).model_copy(update={"made_at": 1.0})
+
+    async def run():
+        shelf.error = ModelBroken("it is broken")
+        for each in (revision(1, 10), later, later, revision(1, 10)):
+            with pytest.raises(ModelBroken):
+                await shelf.pool.load(each)
+
+    asyncio.run(run())
+    assert len(shelf.fetched) == 2
 
 
 def test_an_unavailable_store_keeps_its_retry_after(shelf):

@@ -17,6 +17,7 @@ from raymill.serving.formats import DTYPES
 from raymill.serving.protocol import Answer, Target
 from raymill.serving.table import Signature
 from raymill.serving.tensors import Interface
+from raymill.serving.wording import AT_ONCE, with_outputs, with_predictions
 
 NUMERIC = [name for name in DTYPES if name != "BYTES"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -307,3 +308,37 @@ def test_parameters_of_other_servers_that_change_nothing_are_let_pass():
     tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0], "parameters": {"content_type": "np"}}
     document = {"inputs": [tensor], "parameters": {"content_type": "pd"}}
     assert infer(target(("x", "FP32", [-1])), Echo(), orjson.dumps(document), None)
+
+
+LONG = AT_ONCE + 3
+
+
+def in_one_piece(document: object) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+@pytest.mark.parametrize("shape", [(LONG,), (LONG // 3 + 1, 3), (2, LONG), (1, LONG, 1)])
+def test_long_answers_say_in_pieces_what_short_ones_say_in_one(shape):
+    array = np.random.default_rng(1).random(shape, np.float32)
+    assert with_predictions(array) == in_one_piece({"predictions": array})
+    short = {"name": "n", "datatype": "FP32", "shape": (2,), "data": np.ones(2, np.float32)}
+    tensors = [
+        short,
+        {"name": "x", "datatype": "FP32", "shape": shape, "data": array.ravel()},
+        {"name": "b", "datatype": "FP32", "shape": (1,), "parameters": {"binary_data_size": 4}},
+        {"name": "t", "datatype": "BYTES", "shape": (1,), "data": ["a"]},
+    ]
+    document = {"model_name": "p.m", "model_version": "1"}
+    assert with_outputs(document, tensors) == in_one_piece(document | {"outputs": tensors})
+
+
+def test_a_long_answer_is_the_models():
+    spec = {"name": "x", "datatype": "INT32", "shape": [-1]}
+    aim = Target("p.m", "1", Interface(Signature.model_validate({"inputs": [spec], "outputs": [spec]})))
+    values = list(range(LONG))
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "INT32", "shape": [LONG], "data": values}], "id": "7"})
+    answer = json.loads(infer(aim, Echo(), body.encode(), None).body)
+    assert (answer["id"], answer["outputs"][0]["data"]) == ("7", values)
+    assert json.loads(predict(aim, Echo(), json.dumps({"instances": values}).encode(), None).body) == {
+        "predictions": values
+    }

@@ -57,15 +57,23 @@ def test_what_is_broken_is_refused_with_the_reason_and_kills_nobody(tmp_path):
     assert quarantine(tmp_path).must_try(revision(path))
 
 
-def test_what_ends_two_processes_is_quarantined_until_the_record_is_removed(tmp_path, scale):
+def test_what_ends_two_processes_is_quarantined_until_a_later_revision_stands_trial(tmp_path, scale):
     with pytest.raises(ModelQuarantined, match=r"by signal 6\. corrupted size") as refused:
         quarantine(tmp_path, command=ABORT).try_out(*scale)
     assert refused.value.status == 503
     with pytest.raises(ModelQuarantined):
         quarantine(tmp_path, tries_all=False).must_try(scale[0])
-    for record in (tmp_path / "trials" / scale[0].sha256).glob("death-*"):
-        record.unlink()
-    quarantine(tmp_path).try_out(*scale)
+    again = scale[0].model_copy(update={"made_at": time.time()})
+    with pytest.raises(ModelQuarantined):
+        quarantine(tmp_path, command=ABORT).try_out(again, scale[1])
+    later = scale[0].model_copy(update={"made_at": time.time()})
+    keeper = quarantine(tmp_path, tries_all=False)
+    assert keeper.must_try(later)
+    keeper.try_out(later, scale[1])
+    with keeper.watch(later):
+        assert len(list((tmp_path / "trials" / later.sha256).glob("death-*"))) == 4
+    for cleared in (later, again, scale[0]):
+        assert not keeper.must_try(cleared)
 
 
 def test_what_eats_memory_is_stopped_at_the_bound(tmp_path):

@@ -14,6 +14,7 @@ from plane import MLP, SCALE, Plane
 from servers_in_process import Running, serving
 
 from raymill.kernel.settings import ServingSettings
+from raymill.serving.gauges import RevisionGauges
 from raymill.serving.table import Batching, Signature
 from timing import soon
 
@@ -65,6 +66,8 @@ def test_a_cold_start_holds_so_many_requests_and_no_other_models_are_held_up(gat
             gate.close(running)
             waiters = [asked(running, gate) for _ in range(3)]
             await soon(lambda: waiting(running) == 3)
+            told = running.parts.gauges._read()
+            assert (told.server["waiting"], told.revisions) == (3, {("dep_1", 1): RevisionGauges(3, 0)})
             refused = await asked(running, gate)
             other = await running.infer("digits.mlp", ROW, gate.plane.bearer())
             live = await running.client.get("/v2/health/live")
@@ -114,15 +117,35 @@ def test_a_request_that_waits_for_a_load_too_long_is_a_504_and_the_load_goes_on(
     assert answer.status_code == 200
 
 
+async def hang_up_while_waiting(running: Running, gate: Gate) -> list[dict]:
+    """Ask as an ASGI server does that tells of the client's leaving; return what was answered."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in gate.plane.bearer().items()]
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/a.scale/predict", "headers": headers}
+    told: asyncio.Queue[dict] = asyncio.Queue()
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    told.put_nowait({"type": "http.request", "body": orjson.dumps({"instances": [[1.0]]})})
+    leaver = asyncio.create_task(running.server(scope, told.get, send))
+    await soon(lambda: waiting(running) == 1)
+    told.put_nowait({"type": "http.disconnect"})
+    await asyncio.wait_for(leaver, 5)
+    return sent
+
+
 def test_a_client_that_leaves_while_it_waits_frees_its_place(gate, tmp_path):
     scale(gate, tmp_path, max_queued=1)
 
     async def run():
         async with serving(gate.plane) as running:
             gate.close(running)
+            assert await hang_up_while_waiting(running, gate) == []
+            assert waiting(running) == 0
             leaver = asked(running, gate)
             await soon(lambda: waiting(running) == 1)
-            # Serve cancels the request of a client that has gone.
+            # Serve's own proxy cancels the request of a client that has gone.
             leaver.cancel()
             await soon(lambda: waiting(running) == 0)
             stayer = asked(running, gate)

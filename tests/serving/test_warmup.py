@@ -47,11 +47,17 @@ class Reports(Channel):
     def __init__(self):
         self.is_away = False
         self.told: list[tuple[str, int, str]] = []
+        self.taken_back: list[tuple[str, int]] = []
 
     async def report_warm(self, endpoint_id, number, reason):
         if self.is_away:
             raise OSError("away")
         self.told.append((endpoint_id, number, reason))
+
+    async def retract_warm(self, endpoint_id, number):
+        if self.is_away:
+            raise OSError("away")
+        self.taken_back.append((endpoint_id, number))
 
 
 def endpoint(*, warming: tuple[int, ...], version: int = 1) -> EndpointDocument:
@@ -102,6 +108,26 @@ def test_a_revision_is_warmed_once_and_reported_for_as_long_as_it_is_named():
     attempts, told = warmed([None], scene)
     assert attempts == [2]
     assert set(told) == {("dep_1", 2, "")}
+
+
+def test_a_report_is_taken_back_when_its_revision_is_not_named_any_more():
+    async def scene(directory, reports):
+        directory.apply(endpoint(warming=(2,)))
+        await soon(lambda: reports.told)
+        reports.is_away = True
+        directory.apply(endpoint(warming=(), version=2))
+        await soon(lambda: not directory.warming)
+        await asyncio.sleep(0.01)
+        assert not reports.taken_back
+        reports.is_away = False
+        await soon(lambda: reports.taken_back)
+        directory.apply(endpoint(warming=(2,), version=3))
+        seen = len(reports.told)
+        await soon(lambda: len(reports.told) > seen)
+        assert reports.taken_back == [("dep_1", 2)]
+
+    attempts, _ = warmed([None], scene)
+    assert attempts == [2, 2]
 
 
 def test_a_trial_may_end_while_another_is_reported():
@@ -182,6 +208,9 @@ def test_every_server_holds_a_warm_revision_before_anybody_asks_for_it(live_plan
             plane.cache.flushall()
             await soon(lambda: len(read_warm(plane.cache, "dep_1", 2)) == 2)
             forget_warm(plane.cache, "dep_1", 2)
+            await soon(lambda: read_warm(plane.cache, "dep_1", 2))
+            plane.endpoint("a.scale", plane.revision(tmp_path / "1.onnx", SCALE, 1), second, traffic={1: 100})
+            await soon(lambda: not read_warm(plane.cache, "dep_1", 2))
             return await one.infer("a.scale", [[3.0]], plane.bearer(), input="x")
 
     answer = asyncio.run(run())

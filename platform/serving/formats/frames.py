@@ -13,6 +13,8 @@ import orjson
 
 from . import Array
 
+#: First byte of an app's answer: a frame follows, or the model's own words for a refusal.
+ARRAYS, REFUSED = b"\x00", b"\x01"
 _TEXTS = "O"
 _PLAIN = frozenset("biuf")
 
@@ -33,7 +35,7 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
     return b"".join([len(head).to_bytes(4, "little"), head, *pieces])
 
 
-def unpack(frame: bytes, expected: Mapping[str, np.dtype[Any]], outputs: Sequence[str]) -> list[Array]:
+def unpack(frame: memoryview, expected: Mapping[str, np.dtype[Any]], outputs: Sequence[str]) -> list[Array]:
     """Read the named arrays, each of the datatype that is expected of it.
 
     Raises:
@@ -55,9 +57,8 @@ def _piece(array: Array) -> bytes:
     return orjson.dumps(array.ravel().tolist()) if array.dtype.kind == _TEXTS else array.tobytes()
 
 
-def _read(frame: bytes) -> dict[str, Array]:
-    start = 4 + int.from_bytes(frame[:4], "little")
-    view = memoryview(frame)
+def _read(view: memoryview) -> dict[str, Array]:
+    start = 4 + int.from_bytes(view[:4], "little")
     named: dict[str, Array] = {}
     for name, dtype, shape, size in orjson.loads(view[4:start]):
         named[name] = _array(view[start : start + size], dtype).reshape(shape)
