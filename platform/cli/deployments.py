@@ -51,7 +51,7 @@ Where = Annotated[Environment, typer.Option(help="Where it answers.")]
 
 
 @contextmanager
-def _named(name: str, project: str, environment: Environment) -> Iterator[tuple[Client, Deployment]]:
+def named(name: str, project: str, environment: Environment) -> Iterator[tuple[Client, Deployment]]:
     """Log in and find a deployment by its name.
 
     Raises:
@@ -83,8 +83,10 @@ def _tell(deployment: Mapping[str, Any]) -> None:
 @app.command("show")
 def show(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
     """Show a deployment's state, revisions, and a call to copy."""
-    with _named(name, project, environment) as (_, found):
+    with named(name, project, environment) as (_, found):
         _tell(found.model_dump())
+        if found.alias:
+            typer.echo(f"follows the alias {found.alias!r}{f': {found.alias_reason}' if found.alias_reason else ''}")
         for revision in found.revisions:
             reason = f": {revision['reason']}" if revision["reason"] else ""
             typer.echo(
@@ -102,7 +104,7 @@ def events(
     follow: Annotated[bool, typer.Option(help="Go on after the change under way has ended.")] = False,
 ) -> None:
     """Follow the states of a deployment until its change has ended."""
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         for state in client.deployments.events(found.id, follow=follow):
             _tell(state)
 
@@ -116,7 +118,7 @@ def traffic(
 ) -> None:
     """Divide the traffic among ready revisions."""
     shares = dict(_share(weight) for weight in weights)
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         _tell(client.deployments.set_traffic(found.id, shares).model_dump())
 
 
@@ -136,14 +138,14 @@ def promote(
     revision: Annotated[int | None, typer.Option(min=1, help="Number; the newest ready one unless given.")] = None,
 ) -> None:
     """Give one ready revision all traffic."""
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         _tell(client.deployments.promote(found.id, revision).model_dump())
 
 
 @app.command("rollback")
 def rollback(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
     """Give all traffic back to the last ready revision that had it."""
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         _tell(client.deployments.rollback(found.id).model_dump())
 
 
@@ -155,21 +157,21 @@ def scale(
     environment: Where = Environment.PRODUCTION,
 ) -> None:
     """Set the replicas of a dedicated deployment."""
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         _tell(client.deployments.scale(found.id, replicas).model_dump())
 
 
 @app.command("stop")
 def stop(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
     """Let the endpoint answer nobody until it is started."""
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         _tell(client.deployments.stop(found.id).model_dump())
 
 
 @app.command("start")
 def start(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
     """Let a stopped endpoint answer again as before, and wait until it does."""
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         client.deployments.start(found.id)
         _tell(client.deployments.wait_until_ready(found.id, timeout_s=READY_WITHIN_S).model_dump())
 
@@ -177,7 +179,7 @@ def start(name: Name, project: Project, environment: Where = Environment.PRODUCT
 @app.command("delete")
 def delete(name: Name, project: Project, environment: Where = Environment.PRODUCTION) -> None:
     """Take a deployment down for good."""
-    with _named(name, project, environment) as (client, found):
+    with named(name, project, environment) as (client, found):
         client.deployments.delete(found.id)
 
 
@@ -199,6 +201,7 @@ def deploy(
     project: Annotated[str, typer.Option(help="The project that the model belongs to.")],
     name: Annotated[str | None, typer.Option(help="Name of the endpoint; the model's unless given.")] = None,
     version: Annotated[int | None, typer.Option(min=1, help="Number of the version; the newest unless given.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias of the version, to be followed when it moves.")] = None,
     access: Annotated[
         AccessPolicy | None, typer.Option(help="Who may invoke; the project, or who could before, unless given.")
     ] = None,
@@ -224,6 +227,7 @@ def deploy(
             name=name or model,
             model=model,
             version=version,
+            alias=alias,
             access=policy,
             environment=environment,
             tier=tier,
@@ -240,6 +244,7 @@ def deploy_version(
     name: str,
     model: str,
     version: int | None = None,
+    alias: str | None = None,
     access: dict[str, Any] | None = None,
     environment: str = "production",
     tier: str = "auto",
@@ -258,6 +263,7 @@ def deploy_version(
             name=name,
             model=model,
             version=version,
+            alias=alias,
             access=access or "project",
             environment=environment,
             tier=tier,
@@ -271,6 +277,6 @@ def deploy_version(
         if tier not in ("auto", same.tier):
             # A deployment keeps its tier, and nobody should believe otherwise.
             raise
-        more = {"access": access} if access else {}
+        more: dict[str, Any] = ({"access": access} if access else {}) | ({} if alias is None else {"alias": alias})
         deployment = client.deployments.update(same.id, version=version, **more, **(options or {}))
     return client.deployments.wait_until_ready(deployment.id, timeout_s=READY_WITHIN_S)

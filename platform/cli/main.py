@@ -32,6 +32,7 @@ COMMANDS = {
     "models": Entry("models", "app", "Look at models, and import your own."),
     "deploy": Entry("deployments", "deploy", "Serve a model, or another version of it."),
     "deployments": Entry("deployments", "app", "Look at deployments, and change them."),
+    "predictions": Entry("predictions", "app", "Read the inference log of a deployment, and give feedback."),
     "demo": Entry("demo", "demo", "Take a real dataset to a served model, and show each step."),
     "audit": Entry("audit", "audit", "Show who did what, and who was refused, newest first."),
     "env": Entry("environment", "env", "Print what Ray's own tools need to reach the cluster."),

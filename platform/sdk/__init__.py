@@ -21,6 +21,7 @@ from .errors import (
     ValidationFailed,
     WaitTimeout,
 )
+from .inference_log import FeedbackRecord, InferenceRecord
 from .models import Artifact, Model, ModelVersion
 from .predict import Prediction
 from .projects import Member, Project
@@ -44,6 +45,8 @@ __all__ = [
     "Deployment",
     "DeploymentFailed",
     "ExternalServiceError",
+    "FeedbackRecord",
+    "InferenceRecord",
     "InternalError",
     "Login",
     "Member",

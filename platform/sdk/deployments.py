@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from .documents import Document
 from .errors import DeploymentFailed, WaitTimeout
+from .inference_log import FeedbackRecord, InferenceRecord, asked
 from .transport import Transport
 
 _PATH = "/api/v1/deployments"
@@ -31,6 +32,8 @@ class Deployment(Document):
     traffic: dict[str, Any]
     pending_traffic: dict[str, Any] = {}
     reason: str | None = None
+    alias: str | None = None
+    alias_reason: str | None = None
     examples: dict[str, str] | None = None
     created_at: datetime
 
@@ -48,6 +51,7 @@ class Deployments:
         name: str,
         model: str,
         version: int | None = None,
+        alias: str | None = None,
         environment: str = "production",
         tier: str = "auto",
         resources: Mapping[str, Any] | None = None,
@@ -62,7 +66,8 @@ class Deployments:
             project_id: The project.
             name: Name of the endpoint within the project.
             model: Name or id of the model.
-            version: Number of the version; the newest ready one unless given.
+            version: Number of the version; the newest ready one unless it or an alias is given.
+            alias: Name of the version to serve now, and of whichever it names later.
             environment: ``staging`` or ``production``.
             tier: ``serverless``, ``dedicated`` or ``auto``, by the model's format.
             resources: ``cpus``, ``gpus`` and ``memory_bytes`` of each replica of a dedicated deployment.
@@ -77,6 +82,7 @@ class Deployments:
             "name": name,
             "model": model,
             "version": version,
+            "alias": alias,
             "environment": environment,
             "tier": tier,
             "resources": resources,
@@ -97,7 +103,7 @@ class Deployments:
         return (Deployment.model_validate(item) for item in items)
 
     def update(self, deployment_id: str, **fields: Any) -> Deployment:
-        """Change a deployment: its ``version``, or settings as in ``deploy``, which leave the version.
+        """Change a deployment: its ``version`` or ``alias``, or settings as in ``deploy``, which leave the version.
 
         A new version gets all traffic as soon as every model server has it warm, unless ``promote`` is False.
         """
@@ -153,6 +159,43 @@ class Deployments:
         """Return requests, errors and latency percentiles."""
         metrics: dict[str, Any] = self._transport.document("GET", f"{_PATH}/{deployment_id}/metrics")
         return metrics
+
+    def log(
+        self,
+        deployment_id: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        revision: int | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[InferenceRecord]:
+        """Walk through the requests that a deployment answered, newest first, as of a few seconds ago.
+
+        Args:
+            deployment_id: The deployment.
+            since: The earliest moment, with its time zone.
+            until: The latest moment, with its time zone.
+            revision: Number of the revision that answered.
+            status: HTTP status of the answer.
+            request_id: The ``X-Request-ID`` of the answer.
+        """
+        query = asked(since, until, revision=revision, status=status, request_id=request_id)
+        items = self._transport.items(f"{_PATH}/{deployment_id}/logs", query)
+        return (InferenceRecord.model_validate(item) for item in items)
+
+    def feedback(
+        self,
+        deployment_id: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[FeedbackRecord]:
+        """Walk through what clients said of a deployment's answers, newest first, as of a few seconds ago."""
+        query = asked(since, until, request_id=request_id)
+        items = self._transport.items(f"{_PATH}/{deployment_id}/feedback", query)
+        return (FeedbackRecord.model_validate(item) for item in items)
 
     def wait_until_ready(self, deployment_id: str, *, timeout_s: float = 60.0, poll_s: float = 0.05) -> Deployment:
         """Wait until every model server holds the deployment's newest state.

@@ -15,9 +15,14 @@ Label = str | int | float | bool
 
 
 class Prediction(Document):
-    """One answer of the simple form: a row of outputs for each instance."""
+    """One answer of the simple form: a row of outputs for each instance.
+
+    ``request_id`` names it in the inference log and in feedback; ``revision`` answered.
+    """
 
     predictions: list[Any]
+    request_id: str | None = None
+    revision: int | None = None
 
 
 class Predictions:
@@ -28,8 +33,11 @@ class Predictions:
 
     def predict(self, endpoint: str, instances: list[Any]) -> Prediction:
         """Predict rows, given as lists in the order of the columns or as objects keyed by column."""
-        body = {"instances": instances}
-        return Prediction.model_validate(self._post(f"{endpoint_path(endpoint)}/predict", body))
+        path, body = f"{endpoint_path(endpoint)}/predict", {"instances": instances}
+        answer = self._transport.request("POST", path, json=body, repeatable=True)
+        named = {"request_id": "X-Request-ID", "revision": "X-Raymill-Revision"}
+        told = {field: answer.headers.get(header) for field, header in named.items()}
+        return Prediction.model_validate(answer.json() | told)
 
     def infer(self, endpoint: str, inputs: list[Tensor], **request: Any) -> dict[str, Any]:
         """Send one inference request of the Open Inference Protocol v2.
@@ -39,16 +47,31 @@ class Predictions:
             inputs: Tensors ``{"name", "datatype", "shape", "data"}``.
             **request: Further members of the request, such as ``id``, ``outputs`` and ``parameters``.
         """
-        return self._post(f"{endpoint_path(endpoint)}/infer", {"inputs": inputs, **request})
+        path, body = f"{endpoint_path(endpoint)}/infer", {"inputs": inputs, **request}
+        answer: dict[str, Any] = self._transport.document("POST", path, json=body, repeatable=True)
+        return answer
+
+    def give_feedback(
+        self, endpoint: str, request_id: str, *, label: Label | None = None, value: float | None = None
+    ) -> None:
+        """Say what became of an answer; it is kept beside the inference log.
+
+        Args:
+            endpoint: The endpoint.
+            request_id: Of the prediction.
+            label: What the answer should have been.
+            value: How good the answer was, or what it was worth.
+
+        Raises:
+            ValidationFailed: If neither a label nor a value is given.
+        """
+        body = {"request_id": request_id, "label": label, "value": value}
+        self._transport.request("POST", f"{endpoint_path(endpoint)}/feedback", json=body)
 
     def metadata(self, endpoint: str) -> dict[str, Any]:
         """Return what an endpoint takes and gives, by the Open Inference Protocol v2."""
         metadata: dict[str, Any] = self._transport.document("GET", endpoint_path(endpoint))
         return metadata
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._transport.document("POST", path, json=body, repeatable=True)
-        return answer
 
 
 def most_probable(predictions: Sequence[Sequence[float]], labels: Sequence[Label]) -> list[Label]:

@@ -37,6 +37,20 @@ def test_accounts_projects_and_keys(platform_url: str, member: Client) -> None:
     assert member.api_keys.get(key.id).revoked_at is not None
 
 
+def test_a_signature_that_is_too_long_for_a_url_goes_another_way(member: Client) -> None:
+    project = member.projects.create("mine")
+    model = member.models.create(project_id=project.id, name="wide")
+    columns = [f"a column with a long name, the {number}th" for number in range(300)]
+    x = {"name": "x", "datatype": "FP32", "shape": [-1, 300], "columns": columns}
+    signature = {"inputs": [x], "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}]}
+    version = member.models.import_file(model.id, b"a program", filename="wide.pt", signature=signature)
+    assert (version.version, version.status) == (1, "ready")
+    assert version.signature["inputs"][0]["columns"] == columns
+    with pytest.raises(ValidationFailed):
+        member.models.import_file(model.id, b"no graph", filename="wide.onnx", signature=signature)
+    assert [one.status for one in member.models.versions(model.id)] == ["failed", "ready"]
+
+
 def test_login_refresh_and_logout(platform_url: str, member: Client) -> None:
     with Client(platform_url) as stranger:
         with pytest.raises(AuthenticationFailed):

@@ -21,6 +21,8 @@ SURFACE = [
     "Deployment",
     "DeploymentFailed",
     "ExternalServiceError",
+    "FeedbackRecord",
+    "InferenceRecord",
     "InternalError",
     "Login",
     "Member",

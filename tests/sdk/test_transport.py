@@ -213,8 +213,11 @@ def test_login_and_request_id_go_with_every_call(make: Callable[[Script], Client
     ],
 )
 def test_predictions_stay_on_the_platform(endpoint: str, path: str) -> None:
-    script = Script(httpx.ReadTimeout("slow"), httpx.Response(200, json={"predictions": [[0.1, 0.9]]}))
-    assert script.client().endpoints.predict(endpoint, [[1.0]]).predictions == [[0.1, 0.9]]
+    named = {"X-Request-ID": "req_1", "X-Raymill-Revision": "3"}
+    answered = httpx.Response(200, json={"predictions": [[0.1, 0.9]]}, headers=named)
+    script = Script(httpx.ReadTimeout("slow"), answered)
+    prediction = script.client().endpoints.predict(endpoint, [[1.0]])
+    assert (prediction.predictions, prediction.request_id, prediction.revision) == ([[0.1, 0.9]], "req_1", 3)
     assert str(script.requests[1].url) == f"http://raymill{path}"
     assert json.loads(script.bodies[1]) == {"instances": [[1.0]]}
 
