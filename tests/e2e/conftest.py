@@ -2,18 +2,22 @@
 
 import json
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from open_load import Load
+from patient import Patient
 from raymill.sdk import Client
 from whole_platform import Platform, Tenant, running_platform
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put last what kills the parts of the platform that the other files use."""
-    items.sort(key=lambda item: item.path.name == "test_whole_again.py")
+    killers = ["test_static_stability.py", "test_whole_again.py"]
+    items.sort(key=lambda item: killers.index(item.path.name) if item.path.name in killers else -1)
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +64,21 @@ def tenant(alice: Client, digits: Any) -> Tenant:
     deployment = alice.deployments.deploy(project_id=project.id, name="digits", model="digits")
     deployment = alice.deployments.wait_until_ready(deployment.id, timeout_s=10)
     return Tenant(alice, project.id, dataset.id, version, deployment)
+
+
+@pytest.fixture(scope="session")
+def patient(platform: Platform, tenant: Tenant, digits: Any) -> Patient:
+    """The platform that the main job was done on."""
+    return Patient(platform, tenant, digits.held_out[0])
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Say what was seen, and of which load; the figures of the run stand in its report."""
+
+    def say(text: str, load: Load | None = None) -> None:
+        sys.stderr.write(f"\n{text}\n")
+        request.node.user_properties.append(("recovery", text))
+        request.node.user_properties.extend([("load", load.figures())] if load else [])
+
+    return say

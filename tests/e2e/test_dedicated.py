@@ -11,6 +11,8 @@ import pytest
 
 from programs import SIGNATURE, doubler, spy
 from raymill.compute.cluster import Cluster, ServeApp
+from raymill.compute.embedded.ray_head import EmbeddedRay
+from raymill.kernel.settings import Settings
 from raymill.sdk import Client, Conflict
 from raymill.sdk.deployments import Deployment
 from timing import until
@@ -68,6 +70,17 @@ def deployed_at(cluster: Cluster, name: str) -> float:
     return float(apps[name]["last_deployed_time_s"]) if name in apps else 0.0
 
 
+def replica_pids(cluster: Cluster, deployment: Deployment) -> set[int]:
+    app = cluster.call("GET", "/api/serve/applications/")["applications"][f"ep-{deployment.id}-r1"]
+    return {replica["pid"] for replica in app["deployments"]["model"]["replicas"]}
+
+
+def standing_by(platform: Platform) -> set[int]:
+    """Return the processes that have no replica yet, and torch imported ahead of time."""
+    idle = [p for p in EmbeddedRay(Settings(home=platform.home)).find_processes() if p.cmdline()[:1] == ["ray::IDLE"]]
+    return {process.pid for process in idle if "raymill.serve_apps.libraries.torch" in process.environ().values()}
+
+
 def ask(client: Client, name: str = "programs.double") -> list[Any]:
     return client.endpoints.predict(name, [[1.0, 2.0], [3.0, 4.0]]).predictions
 
@@ -119,13 +132,24 @@ def test_an_idle_app_costs_nothing_and_one_that_was_deleted_by_hand_comes_back(
 ) -> None:
     # It was asked last before the spy was.
     until(lambda: alice.deployments.get(deployment.id).replicas == 0, within_s=60, every_s=0.2)
+    waiting = until(lambda: standing_by(platform), within_s=30, every_s=0.2)
     assert ask(alice) == [[2, 4], [6, 8]]
+    # It woke in the process that had stood by, and another takes the place of that.
+    assert replica_pids(cluster, deployment) <= waiting
+    until(lambda: standing_by(platform) - waiting, within_s=30, every_s=0.2)
     address = f"127.0.0.1:{platform.environment['RAYMILL_RAY__GCS_PORT']}"
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(platform.home / "ray" / "token")}
     name = f"ep-{deployment.id}-r1"
     before = deployed_at(cluster, name)
     subprocess.run([sys.executable, "-c", DELETE, address, name], env=platform.environment | token, check=True)
     until(lambda: deployed_at(cluster, name) > before, within_s=60, every_s=0.1)
+    assert ask(alice) == [[2, 4], [6, 8]]
+
+
+def test_a_scaled_program_is_ready_with_its_replicas(alice: Client, deployment: Deployment) -> None:
+    assert alice.deployments.scale(deployment.id, min_replicas=1).status == "deploying"
+    *_, state = alice.deployments.events(deployment.id, seconds=60)
+    assert (state["status"], state["replicas"]) == ("ready", 1)
     assert ask(alice) == [[2, 4], [6, 8]]
 
 

@@ -17,6 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from guides import blocks
+from open_load import open_load
 from raymill.compute.embedded.postgres import EmbeddedPostgres
 from s3_server import BUCKET, S3Server, s3_server
 from servers import platform_environment, start_databases
@@ -106,6 +107,7 @@ def test_the_main_job_on_other_peoples_services(folder: Path) -> None:
         assert outside.valkey.clients > 0
         assert not [name for name in ("objects", "postgres", "valkey") if (home / name).exists()]
         check_bucket(outside.s3)
+        check_last_rows(platform, outside.s3)
 
 
 def in_bash(script: str, environment: dict[str, str]) -> str:
@@ -136,3 +138,20 @@ def check_bucket(s3: S3Server) -> None:
     assert len([name for name in names if re.fullmatch(r"prj_\w+/sha256/../[0-9a-f]{64}", name)]) >= 3
     assert [name for name in names if name.startswith(".serving/endpoint/")]
     assert not [name for name in names if name.startswith((".uploads/", ".probe/"))]
+
+
+def check_last_rows(platform: Platform, s3: S3Server) -> None:
+    """Predict until nobody answers any more: `raymill down` leaves no answered request out of the log."""
+    with platform.admin() as client:
+        deployment = next(client.deployments.list())
+        key = client.api_keys.create(name="last", project_id=deployment.project_id).key or ""
+    body, url = {"instances": [[0.0] * 64]}, f"{deployment.endpoint}/predict"
+    with open_load(url, headers={"X-API-Key": key}, body=body, per_second=50) as load:
+        platform.command("down")
+    answered = {each.request_id for each in load.predictions if each.is_good}
+    files = s3.files()
+    logs = [name for name in files.find(f"{BUCKET}/team/a") if "/inference-log/" in name]
+    tables = [parquet.read_table(io.BytesIO(files.cat_file(name)), columns=["request_id"]) for name in logs]
+    logged = {request_id for table in tables for request_id in table.column("request_id").to_pylist()}
+    assert answered
+    assert not answered - logged

@@ -41,6 +41,7 @@ def test_the_registry_shows_all_of_the_version(tenant: Tenant) -> None:
     assert {artifact.path for artifact in version.artifacts} == {"model.safetensors", "model.onnx", "config.json"}
     assert all(artifact.size > 0 and len(artifact.checksum) == 64 for artifact in version.artifacts)
     assert (version.signature or {})["labels"] == list(range(10))
+    assert [len(row) for row in version.example or []] == [64]
     kinds = {(edge["source_kind"], edge["target_kind"]) for edge in version.lineage}
     assert {("dataset_version", "training_job"), ("training_job", "model_version")} <= kinds
 
@@ -51,6 +52,28 @@ def test_a_deployment_is_ready_within_a_second(tenant: Tenant) -> None:
     tenant.client.deployments.wait_until_ready(deployment.id, timeout_s=5)
     assert time.monotonic() - started < 1.0
     tenant.client.deployments.delete(deployment.id)
+
+
+def test_an_endpoint_follows_an_alias_to_another_version(tenant: Tenant, digits: Any, tmp_path: Path) -> None:
+    client, first, file = tenant.client, tenant.version, tmp_path / "digits.onnx"
+    models, model_id = client.models, tenant.version.model_id
+    models.download_artifact(model_id, first.version, "model.onnx", file)
+    models.set_alias(model_id, "champion", first.version)
+    following = client.deployments.deploy(
+        project_id=tenant.project_id, name="following", model="digits", alias="champion"
+    )
+    client.deployments.wait_until_ready(following.id, timeout_s=5)
+    second = models.import_file(model_id, file, signature=first.signature, example=first.example)
+    models.set_alias(model_id, "champion", second.version)
+    moved = client.deployments.wait_until_ready(following.id, timeout_s=5)
+    key = client.api_keys.create(name="following", project_id=tenant.project_id).key or ""
+    body = {"instances": digits.held_out[:1]}
+    answer = httpx.post(f"{following.endpoint}/predict", json=body, headers={"X-API-Key": key}, timeout=30)
+    client.deployments.delete(following.id)
+    models.delete_version(model_id, second.version)
+    assert (moved.traffic, moved.revisions[0]["model_version"]) == ({"2": 100}, second.version)
+    assert (answer.status_code, answer.headers["X-Raymill-Revision"]) == (200, "2")
+    assert models.get(model_id).aliases == {}
 
 
 def test_fifty_keys_work_at_once_after_they_are_made(platform: Platform, tenant: Tenant, digits: Any) -> None:

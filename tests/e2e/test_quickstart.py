@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from onnx_makers import linear_onnx
+from timing import until
 from whole_platform import Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -85,6 +86,17 @@ def test_an_onnx_file_of_the_users_is_served_with_two_commands(platform: Platfor
         assert "x FP32 [-1, 2]" in platform.command("models", "import", str(file), "--project", "own-onnx").stdout
         assert "/own-onnx.mine/predict" in platform.command("deploy", "mine", "--project", "own-onnx").stdout
         with platform.admin() as client:
-            assert client.endpoints.predict("own-onnx.mine", [[1.0, 2.0]]).predictions == answered
+            prediction = client.endpoints.predict("own-onnx.mine", [[1.0, 2.0]])
+            assert prediction.predictions == answered
+    request, ours = prediction.request_id or "", ("--project", "own-onnx")
+    platform.command("predictions", "rate", "mine", request, *ours, "--label", "red", "--value", "0.5")
+    with platform.admin() as client:
+        project = client.projects.from_name("own-onnx")
+        [served] = client.deployments.list(project_id=project.id)
+        until(lambda: list(client.deployments.feedback(served.id)), within_s=30, what="the feedback is kept")
+        [said] = client.deployments.feedback(served.id, request_id=request)
+        assert (said.label, said.value) == ("red", 0.5)
+        [logged] = client.deployments.log(served.id, request_id=request)
+        assert (logged.status, logged.revision) == (200, prediction.revision)
     assert "own-onnx.mine" in platform.command("deployments", "list", "--project", "own-onnx").stdout
     assert "mine" in platform.command("models", "list", "--project", "own-onnx").stdout
