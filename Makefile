@@ -31,10 +31,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/grants_memory.py
-	$(BIN)/python benchmarks/control_plane.py
-	$(BIN)/python benchmarks/authentication.py
-	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks $(if $(SOAK),soak)
 
 fmt: $(STAMP)
 	$(BIN)/ruff check --fix .

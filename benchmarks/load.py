@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CONNECTIONS = 16
@@ -21,6 +21,10 @@ class Target:
     url: str
     body: Path
     credential: Path
+    #: Headers beside that of the credential.
+    headers: dict[str, str] = field(default_factory=dict)
+    #: Paths that requests take in turn, in place of the URL's.
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ def drive(target: Target, seconds: int) -> Load:
         BenchmarkFailed: If an answer was not 200, or a connection failed.
     """
     options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", str(_SCRIPT)]
+    more = [*(f"{name}: {value}" for name, value in target.headers.items()), *target.paths]
     done = subprocess.run(
-        ["wrk", *options, target.url, "--", str(target.body), str(target.credential)],
+        ["wrk", *options, target.url, "--", str(target.body), str(target.credential), *more],
         capture_output=True,
         text=True,
         check=False,

@@ -67,12 +67,20 @@ class OwnPlatform:
 
     def data_plane(self) -> list[psutil.Process]:
         """Return the processes that carry a prediction: the inference replica and HAProxy."""
-        titles = [(one, _title(one)) for one in EmbeddedRay(Settings(home=self.home)).find_processes()]
-        replicas = [one for one, title in titles if title.startswith("ray::ServeReplica:inference:")]
-        proxies = [one for one, title in titles if Path(title).name == "haproxy"]
-        if len(replicas) != 1 or not proxies:
-            raise BenchmarkFailed(f"Found {len(replicas)} inference replicas, not 1, and {len(proxies)} of HAProxy.")
-        return [*replicas, *proxies]
+        proxies = [one for one, title in self._titles() if Path(title).name == "haproxy"]
+        if not proxies:
+            raise BenchmarkFailed("Found no process of HAProxy.")
+        return [self.replica("inference"), *proxies]
+
+    def replica(self, app: str) -> psutil.Process:
+        """Return the process of the only replica of an app of Ray Serve."""
+        replicas = [one for one, title in self._titles() if title.startswith(f"ray::ServeReplica:{app}:")]
+        if len(replicas) != 1:
+            raise BenchmarkFailed(f"Found {len(replicas)} replicas of {app}, not 1.")
+        return replicas[0]
+
+    def _titles(self) -> list[tuple[psutil.Process, str]]:
+        return [(one, _title(one)) for one in EmbeddedRay(Settings(home=self.home)).find_processes()]
 
 
 def _title(process: psutil.Process) -> str:
@@ -83,8 +91,8 @@ def _title(process: psutil.Process) -> str:
 
 
 @contextmanager
-def running_platform(**settings: str) -> Iterator[OwnPlatform]:
-    """Bring a platform up with the demo's deployment and these settings, and take it down at the end."""
+def running_platform(*, apps: Path = APPS, demo: bool = True, **settings: str) -> Iterator[OwnPlatform]:
+    """Bring a platform up with these settings, and the demo's deployment if need be, and take it down at the end."""
     home = Path(tempfile.mkdtemp(prefix="rm-bench-"))
     ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     given = {f"RAYMILL_{name}": value for name, value in (ports | settings).items()}
@@ -92,9 +100,10 @@ def running_platform(**settings: str) -> Iterator[OwnPlatform]:
     platform = OwnPlatform(home, {**inherited, **given, "RAYMILL_HOME": str(home)})
     try:
         print("raymill up", flush=True)
-        platform.command("up", "--apps", str(APPS))
-        print("raymill demo", flush=True)
-        platform.command("demo")
+        platform.command("up", "--apps", str(apps))
+        if demo:
+            print("raymill demo", flush=True)
+            platform.command("demo")
         yield platform
     finally:
         try:

@@ -1,4 +1,5 @@
 -- One body to POST, again and again; prints what was measured as JSON.
+-- Arguments: the file of the body, the file of credentials, and any number of headers "Name: value" and paths "/…".
 local threads = {}
 refused = 0
 local prepared, turn = {}, 0
@@ -13,13 +14,31 @@ function init(args)
    local file = assert(io.open(args[1], "rb"))
    wrk.body = file:read("*a")
    file:close()
+   local paths = {}
+   for index = 3, #args do
+      local name, value = args[index]:match("^([^/ ]+): (.*)$")
+      if name then
+         wrk.headers[name] = value
+      else
+         table.insert(paths, args[index])
+      end
+   end
+   if #paths == 0 then
+      table.insert(paths, wrk.path)
+   end
    -- Credentials come by file, one a line, so that they are in no process list; requests take them in turn.
    for credential in io.lines(args[2]) do
       wrk.headers["Authorization"] = credential
-      table.insert(prepared, wrk.format())
+      prepare(paths)
    end
    if #prepared == 0 then
-      table.insert(prepared, wrk.format())
+      prepare(paths)
+   end
+end
+
+function prepare(paths)
+   for _, path in ipairs(paths) do
+      table.insert(prepared, wrk.format(nil, path))
    end
 end
 

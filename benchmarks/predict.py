@@ -1,35 +1,22 @@
-"""Predictions per second of the users' own URL, beside FastAPI on uvicorn and LitServe with the same model.
+"""Predictions per second of the users' own URL, beside FastAPI on uvicorn, LitServe, BentoML and MLflow.
 
-All three run at the same time on this machine and are loaded one after the other, in each round in another order.
+All serve the same model and run at the same time on this machine; they are loaded one after the other, in each round in
+another order.
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 import httpx
 import report
 from load import BenchmarkFailed, Target, drive, require_wrk
 from machine import write
-from own_platform import (
-    OwnPlatform,
-    digits_body,
-    digits_deployment,
-    download_model,
-    free_ports,
-    logged_rows,
-    predict_url,
-    running_platform,
-)
+from own_platform import logged_rows
 from rounds import System, alternate
-
-from raymill.sdk.credentials import StoredCredential
-from raymill.sdk.deployments import Deployment
-from servers import litserve_python, litserve_version, running_server
+from scene import OWN, running_scene
 
 ROUNDS = 5
 LOAD_S = 6
@@ -37,6 +24,9 @@ WARM_UP_S = 2
 TOLERANCE = 1e-5
 # The model server writes its log every 5 s.
 COUNTED_WITHIN_S = 8.0
+
+#: Model servers from PyPI, and the path that answers predictions.
+OTHERS = {"litserve": "/predict", "bentoml": "/predict", "mlflow": "/invocations"}
 
 Counter = Callable[[], int]
 
@@ -54,46 +44,23 @@ def main() -> None:
 
 def _run() -> dict[str, object]:
     require_wrk()
-    python = litserve_python()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rm-bench-")))
-        platform = stack.enter_context(running_platform())
-        client = stack.enter_context(platform.client())
-        deployment = digits_deployment(client)
-        model, body = download_model(client, deployment, folder), digits_body(folder)
-        systems = [
-            _server(stack, "fastapi", sys.executable, version("fastapi"), model, body),
-            _own(platform, deployment, body),
-            _server(stack, "litserve", python, litserve_version(python), model, body),
-        ]
+        scene = stack.enter_context(running_scene())
+        client, deployment = scene.client, scene.deployment
+        systems = [stack.enter_context(scene.fastapi()), scene.own()]
+        systems += [stack.enter_context(scene.other(package, path)) for package, path in OTHERS.items()]
         _compare_answers(systems)
         counts = {
             "counted_by_metrics": lambda: client.deployments.metrics(deployment.id)["requests"],
-            "rows_in_log": lambda: logged_rows(platform, deployment.project_id),
+            "rows_in_log": lambda: logged_rows(scene.platform, deployment.project_id),
         }
         warm_up = _settled(counts, _warm_up(systems))
         rounds = alternate(systems, rounds=ROUNDS, seconds=LOAD_S)
-        sent = sum(one.load.requests for one in rounds if one.system == "raymill")
+        sent = sum(one.load.requests for one in rounds if one.system == OWN)
         kept = _settled(counts, sent, warm_up) | {"sent": sent}
     if kept["counted_by_metrics"] < sent:
         raise BenchmarkFailed(f"The platform's metrics count {kept['counted_by_metrics']} requests of {sent}.")
     return report.summary(rounds, {system.name: system.version for system in systems}) | {"kept": kept}
-
-
-def _server(stack: ExitStack, name: str, python: str, shown: str, model: Path, body: Path) -> System:
-    (port,) = free_ports(1)
-    log, credential = body.with_name(f"{name}.log"), body.with_name(f"{name}.credential")
-    credential.write_text("")
-    process = stack.enter_context(running_server(python, f"{name}_server.py", model, port, log))
-    target = Target(f"http://127.0.0.1:{port}/predict", body, credential)
-    return System(name, shown, target, lambda: [process, *process.children(recursive=True)])
-
-
-def _own(platform: OwnPlatform, deployment: Deployment, body: Path) -> System:
-    login, credential = StoredCredential(platform.home), body.with_name("raymill.credential")
-    credential.write_text(login.headers()["Authorization"])
-    target = Target(predict_url(login, deployment), body, credential)
-    return System("raymill", version("raymill"), target, platform.data_plane)
 
 
 def _compare_answers(systems: list[System]) -> None:
@@ -111,13 +78,15 @@ def _ask(target: Target) -> list[float]:
     answer = httpx.post(target.url, content=target.body.read_bytes(), headers=headers)
     if answer.status_code != 200:
         raise BenchmarkFailed(f"{target.url} answers {answer.status_code}: {answer.text[:500]}")
-    ((*row,),) = answer.json()["predictions"]
+    found: Any = answer.json()["predictions"]
+    # MLflow names the model's only output.
+    ((*row,),) = next(iter(found.values())) if isinstance(found, dict) else found
     return row
 
 
 def _warm_up(systems: list[System]) -> int:
     """Load each system for a moment; return how many requests the platform had."""
-    return {system.name: drive(system.target, WARM_UP_S).requests for system in systems}["raymill"]
+    return {system.name: drive(system.target, WARM_UP_S).requests for system in systems}[OWN]
 
 
 def _settled(counts: dict[str, Counter], expected: int, before: dict[str, int] | None = None) -> dict[str, int]:

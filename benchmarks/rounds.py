@@ -1,7 +1,9 @@
 """One stretch of load on one system: what was answered, and what it cost the system and the machine."""
 
 import resource
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -40,12 +42,28 @@ class Round:
 
 def measure(system: System, seconds: int) -> Round:
     """Load a system for some seconds and count what it used."""
-    processes = system.processes()
-    before, machine, loader = [_cpu_s(process) for process in processes], _machine_cpu_s(), _children_cpu_s()
-    load = drive(system.target, seconds)
-    spent = sum(_cpu_s(process) - start for process, start in zip(processes, before, strict=True))
-    others = _machine_cpu_s() - machine - spent - (_children_cpu_s() - loader)
-    return Round(system.name, load, spent, max(others, 0.0) / load.seconds)
+    with used_cpus(system.processes()) as used:
+        load = drive(system.target, seconds)
+    return Round(system.name, load, used.seconds, used.others)
+
+
+@dataclass
+class Used:
+    """CPU seconds of a system's processes, and the CPUs that all others used but for the load's and this process."""
+
+    seconds: float = 0.0
+    others: float = 0.0
+
+
+@contextmanager
+def used_cpus(processes: list[psutil.Process]) -> Iterator[Used]:
+    """Count what is used while the block runs."""
+    used, begun = Used(), time.monotonic()
+    before, machine, own = [_cpu_s(process) for process in processes], _machine_cpu_s(), _own_cpu_s()
+    yield used
+    used.seconds = sum(_cpu_s(process) - start for process, start in zip(processes, before, strict=True))
+    others = _machine_cpu_s() - machine - used.seconds - (_own_cpu_s() - own)
+    used.others = max(others, 0.0) / (time.monotonic() - begun)
 
 
 def alternate(systems: list[System], *, rounds: int, seconds: int) -> list[Round]:
@@ -99,9 +117,9 @@ def _machine_cpu_s() -> float:
     return float(times.user + times.nice + times.system)
 
 
-def _children_cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _own_cpu_s() -> float:
+    spent = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
 
 
 def _cpu_s(process: psutil.Process) -> float:
