@@ -113,6 +113,7 @@ def body_of(name: str, values: dict[str, str]) -> dict[str, Any]:
         "create_model_version": {"source": {"kind": "manual"}},
         "complete_model_version": {},
         "fail_model_version": {"error": "given up"},
+        "set_registered_model_alias": {"version": 2},
         "create_experiment": mine | {"name": "another"},
         "create_run": mine | {"experiment": "another"},
         "finish_run": {},
@@ -120,7 +121,7 @@ def body_of(name: str, values: dict[str, str]) -> dict[str, Any]:
         "start_training": training(values),
         "report_progress": {"epoch": 1, "total_epochs": 4},
         "report_result": {"model_version_id": values["model_version_id"]},
-        "deploy_model": mine | {"name": "another", "model": values["model"], "version": 2},
+        "deploy_model": mine | {"name": "another", "model": values["model"]},
         "update_deployment": {"version": 2},
         "scale_deployment": {"replicas": 2},
         "set_deployment_traffic": {"weights": {"1": 100}},
@@ -175,11 +176,14 @@ def _data_and_models(tenant: Tenant, mark: str) -> dict[str, str]:
     stored = tenant.put(f"/models/{model_id}/versions/1/artifacts/{mark}.onnx", content=linear_onnx())
     assert stored.status_code == 200, stored.text
     ready = import_version(tenant, model_id)
+    named = tenant.put(f"/models/{model_id}/aliases/{mark}-champion", json={"version": 2})
+    assert named.status_code == 200, named.text
     return {
         "dataset_id": dataset_id,
         "dataset": f"{mark}-table",
         "dataset_version_id": version["id"],
         "model_id": model_id,
+        "alias": f"{mark}-champion",
         "model": f"{mark}-model",
         "model_version_id": draft["id"],
         "ready_version_id": ready["id"],

@@ -20,9 +20,10 @@ OPEN = {
         "teams",
         "teams_router",
     },
-    "registry": {"versions", "lineage", "pins"},
+    "registry": {"aliases", "versions", "lineage", "pins"},
     "monitoring": {"retention", "exposition"},
     "serving": {
+        "examples",
         "feedback",
         "gauges",
         "journal",
@@ -39,7 +40,7 @@ OPEN = {
         "formats",
         "pace",
     },
-    "deployments": {"publisher", "reconcile", "runtime"},
+    "deployments": {"follow", "publisher", "reconcile", "runtime"},
     "train": {"checkpoints", "reconcile", "runtime", "submissions", "environments", "trainers"},
 }
 SLICES = {

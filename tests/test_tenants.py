@@ -36,7 +36,7 @@ ALSO = {
     "submission": ("job_id",),
 }
 # Names that each project gives for itself; those of another may be given again.
-OWN_NAMES = {"put_secret": "secret", "upload_ray_package": "package"}
+OWN_NAMES = {"put_secret": "secret", "upload_ray_package": "package", "set_registered_model_alias": "alias"}
 # Numbers and words that name nothing of a tenant; files of a version go by names of its own.
 NO_NAMES = {"version", "provider", "ray_path", "path"}
 # Whoever knows an account's id or email may take it into an own project or team, and then sees whom.
@@ -53,6 +53,7 @@ REFERENCES = {
     "endpoint": ("endpoint",),
     "dataset.id": ("dataset_id", "dataset"),
     "model": ("model_id", "model"),
+    "alias": ("alias",),
     "model_version_id": ("model_version_id", "ready_version_id"),
 }
 # Notes that the platform keeps as they are and follows nowhere.
@@ -78,7 +79,7 @@ QUERIES = {
 }
 PLAIN_QUERIES = {
     "limit", "cursor", "filename", "type", "epoch", "status", "scope", "key", "state", "code", "error", "action",
-    "object_type", "outcome", "request_id", "signature", "since", "until", "follow", "revision", "seconds",
+    "object_type", "outcome", "request_id", "signature", "example", "since", "until", "follow", "revision", "seconds",
 }  # fmt: skip
 
 
@@ -237,7 +238,8 @@ def _tries(watch: Watch, operation: str, known: str) -> Iterator[tuple[Any, set[
     if known == "access.keys":
         yield [values["key_id"]], {404, 422}
     elif known in REFERENCES:
-        yield from ((values[noun], {404, 422} if known == "endpoint" else {404}) for noun in REFERENCES[known])
+        wanted = {404, 422} if known in ("endpoint", "alias") else {404}
+        yield from ((values[noun], wanted) for noun in REFERENCES[known])
     elif known in NOTES:
         yield from ((values[noun], {200, 201}) for noun in NOTES[known])
     else:
