@@ -5,10 +5,10 @@ from itertools import cycle, islice
 from statistics import median
 
 from raymill.kernel.security import TokenVerifier
-from raymill.serving.directory import Directory
-from raymill.serving.edge import Edge
-from raymill.serving.grants import INVOKE, ProjectGrants
-from raymill.serving.table import AccessPolicy, EndpointDocument, Revision, Signature, TensorSpec
+from raymill.serving.edge.access import Edge
+from raymill.serving.published.directory import Directory
+from raymill.serving.published.grants import INVOKE, ProjectGrants
+from raymill.serving.published.table import AccessPolicy, EndpointDocument, Revision, Signature, TensorSpec
 
 CALLS, REPEATS = 20_000, 5
 _PROJECT, _CLOSED, _PUBLIC = "prj_1", "project.closed", "project.public"

@@ -25,8 +25,8 @@ from onnx import TensorProto, helper
 from plane import Plane
 from servers_in_process import serving
 
+from raymill.serving.published.table import Batching, Signature
 from raymill.serving.server import ModelServer
-from raymill.serving.table import Batching, Signature
 
 CLIENTS, SECONDS, ROUNDS = 64, 3.0, 3
 SIZE = 512

@@ -30,9 +30,9 @@ from raymill.kernel.ids import new_id
 from raymill.kernel.keyfiles import make_keys
 from raymill.kernel.security import TokenSigner, load_signer
 from raymill.kernel.settings import AuthSettings
-from raymill.serving import channel
-from raymill.serving.documents import seal
-from raymill.serving.grants import ProjectGrants
+from raymill.serving.published import channel
+from raymill.serving.published.documents import seal
+from raymill.serving.published.grants import ProjectGrants
 
 PROJECTS, MEMBERS = 1000, 100
 #: Keys of one project.

@@ -18,8 +18,8 @@ import psutil
 from pydantic import SecretStr
 
 from raymill.kernel.settings import RedisSettings, Settings
-from raymill.serving.key_table import KnownKey
 from raymill.serving.parts import Parts
+from raymill.serving.published.key_table import KnownKey
 
 _TICK_S = 0.001
 _LOOK_UPS = 1000

@@ -26,9 +26,9 @@ from raymill.kernel import cache
 from raymill.kernel.security import load_signer
 from raymill.kernel.settings import Settings
 from raymill.kernel.storage import ObjectStore
-from raymill.serving import channel
-from raymill.serving.documents import read_envelope, seal, unseal
-from raymill.serving.table import EndpointDocument, Revision
+from raymill.serving.published import channel
+from raymill.serving.published.documents import read_envelope, seal, unseal
+from raymill.serving.published.table import EndpointDocument, Revision
 
 ROUNDS, LOAD_S, WARM_UP_S = 7, 5, 3
 ENDPOINTS, IN_USE = 10_000, 200

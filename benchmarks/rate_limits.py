@@ -20,11 +20,11 @@ from machine import described, write
 
 from raymill.compute.embedded.valkey import EmbeddedValkey
 from raymill.kernel.errors import RateLimited
-from raymill.serving.channel import SERVERS
-from raymill.serving.edge import STRANGER
-from raymill.serving.leases import Leases
-from raymill.serving.limits import RateLimits
-from raymill.serving.table import RateLimit
+from raymill.serving.edge.access import STRANGER
+from raymill.serving.edge.leases import Leases
+from raymill.serving.edge.limits import RateLimits
+from raymill.serving.published.channel import SERVERS
+from raymill.serving.published.table import RateLimit
 
 SERVERS_ASKED, RATES = (1, 2, 4), (50.0, 500.0)
 SECONDS, WINDOW_S, MOST_OFF = 15, 10.0, 0.05

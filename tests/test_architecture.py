@@ -22,24 +22,7 @@ OPEN = {
     },
     "registry": {"aliases", "versions", "lineage", "pins"},
     "monitoring": {"retention", "exposition"},
-    "serving": {
-        "examples",
-        "feedback",
-        "gauges",
-        "journal",
-        "log",
-        "browsers",
-        "table",
-        "grants",
-        "channel",
-        "copies",
-        "metrics",
-        "openapi",
-        "documents",
-        "server",
-        "formats",
-        "pace",
-    },
+    "serving": {"published", "records", "protocol", "formats", "browsers", "openapi", "pace", "server"},
     "deployments": {"follow", "publisher", "reconcile", "runtime"},
     "train": {"checkpoints", "reconcile", "runtime", "submissions", "environments", "trainers"},
 }
@@ -57,7 +40,7 @@ SLICES = {
     "marketplace",
     "pipelines",
 }
-RAY_ROOMS = ("compute/", "serve_apps/", "serving/dedicated.py", "train/trainers/", "train/driver.py")
+RAY_ROOMS = ("compute/", "serve_apps/", "serving/models/dedicated.py", "train/trainers/", "train/driver.py")
 
 
 def modules() -> list[Path]:

@@ -66,7 +66,7 @@ def _flush_inference_logs(settings: Settings) -> None:
     """Let the model servers write their logs away; without Valkey or without them there is nobody to ask."""
     from ..kernel import cache
     from ..kernel.errors import ExternalServiceError
-    from ..serving.channel import flush_servers
+    from ..serving.published.channel import flush_servers
 
     with suppress(ExternalServiceError), cache.connect(settings.redis) as valkey:
         flush_servers(valkey)

@@ -6,9 +6,9 @@ from typing import Any
 
 from ..auth.keys import KeyGrant as Key
 from ..auth.permissions import Permission
-from ..serving.grants import Administrators, KeyGrant, ProjectGrants, Revocations
-from ..serving.table import AccessPolicy, EndpointDocument
-from ..serving.table import Revision as ServedRevision
+from ..serving.published.grants import Administrators, KeyGrant, ProjectGrants, Revocations
+from ..serving.published.table import AccessPolicy, EndpointDocument
+from ..serving.published.table import Revision as ServedRevision
 from .models import Deployment, Revision
 from .rollouts import to_warm
 from .schemas import DeploymentStatus, Environment, RevisionStatus

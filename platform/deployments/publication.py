@@ -19,10 +19,10 @@ from ..kernel.cache import CacheUnavailable
 from ..kernel.clock import utc_now
 from ..kernel.resources import Resources
 from ..projects import service as projects
-from ..serving import channel
-from ..serving.documents import Document, SealedDocument, Tombstone, read_envelope, seal
-from ..serving.grants import ProjectGrants
-from ..serving.table import EndpointDocument
+from ..serving.published import channel
+from ..serving.published.documents import Document, SealedDocument, Tombstone, read_envelope, seal
+from ..serving.published.grants import ProjectGrants
+from ..serving.published.table import EndpointDocument
 from .compile import compile_administrators, compile_endpoint, compile_grants, compile_revocations
 from .models import Deployment, Publication, Revision
 from .rollouts import is_rolling

@@ -16,10 +16,10 @@ from ..kernel.resources import Resources
 from ..projects import service as projects
 from ..projects.events import MembershipChanged
 from ..registry.events import ModelAliasMoved
-from ..serving import channel
-from ..serving.copies import store_copy
-from ..serving.documents import SealedDocument, read_envelope
-from ..serving.grants import ADMINISTRATORS_KEY, REVOCATIONS_KEY
+from ..serving.published import channel
+from ..serving.published.copies import store_copy
+from ..serving.published.documents import SealedDocument, read_envelope
+from ..serving.published.grants import ADMINISTRATORS_KEY, REVOCATIONS_KEY
 from . import service, warming
 from .bindings import follow_aliases, follow_move
 from .events import DeploymentChanged

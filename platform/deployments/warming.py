@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from ..kernel.cache import CacheUnavailable
 from ..kernel.resources import Resources
-from ..serving import channel
+from ..serving.published import channel
 from .models import Deployment, Revision
 from .rollouts import is_rolling, revisions_of, settle, to_warm
 from .schemas import DeploymentStatus

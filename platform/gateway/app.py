@@ -24,7 +24,7 @@ from ..projects.router import router as projects
 from ..projects.secrets_router import router as secrets
 from ..projects.teams_router import router as teams
 from ..registry.router import router as registry
-from ..serving.examples import check_example
+from ..serving.protocol.examples import check_example
 from ..tracking.router import router as tracking
 from ..train.router import router as train
 from . import docs_page, errors, health, openapi

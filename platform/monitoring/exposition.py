@@ -14,8 +14,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from ..serving.gauges import GAUGES, Gauges, RevisionGauges, read_gauges, read_revision_gauges
-from ..serving.metrics import BOUNDS, Counted, read_counts
+from ..serving.records.gauges import GAUGES, Gauges, RevisionGauges, read_gauges, read_revision_gauges
+from ..serving.records.metrics import BOUNDS, Counted, read_counts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LABELS = ("endpoint", "revision")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..kernel.errors import ValidationFailed
 from ..kernel.pagination import Page, from_cursor, to_cursor
 from ..kernel.storage import BlobNotFound, ObjectStore
-from ..serving.journal import span_of
+from ..serving.records.journal import span_of
 
 # One answer opens no more files than this; what it has found then is the page.
 MOST_FILES = 200

@@ -7,7 +7,7 @@ import structlog
 from ..kernel.clock import Clock, utc_now
 from ..kernel.resources import Resources
 from ..kernel.storage import ObjectStore
-from ..serving import feedback, log
+from ..serving.records import feedback, log
 
 logger = structlog.get_logger(__name__)
 

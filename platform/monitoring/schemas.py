@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from ..kernel.bodies import Moment
 from ..kernel.pagination import PageQuery
-from ..serving.metrics import RevisionMetrics
+from ..serving.records.metrics import RevisionMetrics
 
 
 class DeploymentMetrics(RevisionMetrics):

@@ -12,8 +12,8 @@ from ..deployments import service as deployments
 from ..kernel.pagination import Page
 from ..kernel.resources import Resources
 from ..projects.service import authorize
-from ..serving import feedback, log
-from ..serving.metrics import read_metrics
+from ..serving.records import feedback, log
+from ..serving.records.metrics import read_metrics
 from .exposition import ScrapedEndpoint, endpoint_exposition
 from .journals import Place, Record, Wanted, read_page
 from .schemas import DeploymentMetrics, FeedbackQuery, FeedbackRecord, InferenceQuery, InferenceRecord

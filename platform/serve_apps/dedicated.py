@@ -22,7 +22,7 @@ from ..serving.errors import ModelBroken, ModelFailed
 from ..serving.formats import DTYPES, Array, Feeds, Model, program_loader_of
 from ..serving.formats.frames import ARRAYS, REFUSED, pack
 from ..serving.pace import Pace
-from ..serving.table import Signature
+from ..serving.published.table import Signature
 
 _INFERENCE = "inference"
 _HIDDEN = ("RAYMILL_", "RAY_AUTH_", "RAY_JOB_")

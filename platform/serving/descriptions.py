@@ -12,15 +12,15 @@ import redis
 import redis.asyncio
 
 from ..kernel.cache import CacheUnavailable
-from .directory import Directory, Endpoint, Route
-from .edge import Edge
+from .edge.access import Edge
 from .errors import RouteNotFound
 from .exchange import Head
-from .metrics import metrics_key
+from .models.pool import ModelPool
 from .openapi import openapi
-from .pool import ModelPool
-from .protocol import read_json
-from .tensors import Port
+from .protocol.tensors import Port
+from .protocol.v2 import read_json
+from .published.directory import Directory, Endpoint, Route
+from .records.metrics import metrics_key
 
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository(index)", "statistics"]
 

@@ -10,19 +10,19 @@ from typing import Any, TypeVar
 import structlog
 
 from ..kernel.errors import ErrorType, RaymillError, UnsupportedMedia
-from .dedicated import DedicatedApps, arrays_of
-from .directory import Endpoint, Route
-from .edge import STRANGER, Caller, Edge
+from .edge.access import STRANGER, Caller, Edge
+from .edge.limits import RateLimits
 from .errors import ClientGone, RateExceeded, RequestTimedOut
 from .exchange import Head, Header, Response, read_body, while_there
-from .first_request import first_request
-from .limits import RateLimits
-from .lines import Codec, Line, Work
-from .log import InferenceLog, Row, is_sampled, payload
-from .metrics import Metrics
-from .pool import Loaded, ModelPool
-from .protocol import JSON_LENGTH, Answer, Question, Target
-from .runners import Runners, Turns
+from .models.dedicated import DedicatedApps, arrays_of
+from .models.lines import Codec, Line, Work
+from .models.pool import Loaded, ModelPool
+from .models.runners import Runners, Turns
+from .protocol.first_request import first_request
+from .protocol.v2 import JSON_LENGTH, Answer, Question, Target
+from .published.directory import Endpoint, Route
+from .records.log import InferenceLog, Row, is_sampled, payload
+from .records.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 

@@ -3,9 +3,9 @@
 from math import prod
 from typing import Any
 
-from .directory import Endpoint, Route
-from .table import AccessPolicy, EndpointDocument, Revision
-from .tensors import Port
+from .protocol.tensors import Port
+from .published.directory import Endpoint, Route
+from .published.table import AccessPolicy, EndpointDocument, Revision
 
 _TYPES = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "O": "string"}
 _ZEROS: dict[str, Any] = {"f": 0.0, "i": 0, "u": 0, "b": False, "O": ""}

@@ -24,27 +24,27 @@ from ..kernel.cache import connect_async
 from ..kernel.security import load_verifier
 from ..kernel.settings import Settings
 from ..kernel.storage import ObjectStore
-from .artifacts import ArtifactCache
-from .channel import Channel
-from .copies import DiskCopies
-from .dedicated import ArtifactDesk, DedicatedApps
 from .descriptions import Descriptions
-from .directory import Directory
-from .edge import Edge
-from .feedback import FeedbackLog
-from .follower import Follower
-from .gauges import GaugeTeller, gauges_of
-from .handover import Handover
+from .edge.access import Edge
+from .edge.leases import Leases
+from .edge.limits import RateLimits
 from .invoke import Invoker
-from .journal import Journal
-from .leases import Leases
-from .limits import RateLimits
-from .log import InferenceLog
-from .metrics import Metrics, MetricsFlusher
-from .pool import ModelPool
-from .quarantine import Quarantine
-from .runners import Runners
-from .warmup import Warmer
+from .models.artifacts import ArtifactCache
+from .models.dedicated import ArtifactDesk, DedicatedApps
+from .models.handover import Handover
+from .models.pool import ModelPool
+from .models.quarantine import Quarantine
+from .models.runners import Runners
+from .models.warmup import Warmer
+from .published.channel import Channel
+from .published.copies import DiskCopies
+from .published.directory import Directory
+from .published.follower import Follower
+from .records.feedback import FeedbackLog
+from .records.gauges import GaugeTeller, gauges_of
+from .records.journal import Journal
+from .records.log import InferenceLog
+from .records.metrics import Metrics, MetricsFlusher
 
 log = structlog.get_logger(__name__)
 

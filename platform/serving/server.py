@@ -24,12 +24,12 @@ from ..kernel.settings import Settings
 from .descriptions import EXTENSIONS
 from .errors import ClientGone, ExtensionNotOffered, MethodNotAllowed, RouteNotFound
 from .exchange import Head, Response, error_response, json_response, read_body
-from .feedback import BODY_BYTES
-from .instances import predict
 from .invoke import Invoker
-from .lines import Codec
+from .models.lines import Codec
 from .parts import Parts
-from .protocol import infer
+from .protocol.instances import predict
+from .protocol.v2 import infer
+from .records.feedback import BODY_BYTES
 
 log = structlog.get_logger(__name__)
 

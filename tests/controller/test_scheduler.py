@@ -14,7 +14,7 @@ from raymill.deployments import publisher
 from raymill.kernel.db import Database
 from raymill.kernel.resources import Resources
 from raymill.kernel.settings import DatabaseSettings
-from raymill.serving import channel
+from raymill.serving.published import channel
 from timing import until
 
 pytestmark = pytest.mark.integration

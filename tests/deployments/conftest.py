@@ -16,13 +16,13 @@ from model_makers import add_version
 from raymill.kernel.cache import connect_async
 from raymill.kernel.errors import RaymillError
 from raymill.kernel.resources import Resources
-from raymill.serving.channel import Channel
-from raymill.serving.copies import DiskCopies
-from raymill.serving.directory import Directory, Endpoint, Route
-from raymill.serving.edge import Edge
+from raymill.serving.edge.access import Edge
 from raymill.serving.errors import ModelBroken
-from raymill.serving.follower import Follower
-from raymill.serving.warmup import Warmer
+from raymill.serving.models.warmup import Warmer
+from raymill.serving.published.channel import Channel
+from raymill.serving.published.copies import DiskCopies
+from raymill.serving.published.directory import Directory, Endpoint, Route
+from raymill.serving.published.follower import Follower
 from timing import until
 
 NAME = "alice-project.digits"

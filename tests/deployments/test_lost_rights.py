@@ -12,7 +12,7 @@ from raymill.auth.bootstrap import ADMIN_EMAIL, ensure_admin
 from raymill.auth.models import User
 from raymill.deployments import publisher
 from raymill.kernel.resources import Resources
-from raymill.serving import channel
+from raymill.serving.published import channel
 
 from .conftest import Door, make_key, token, until
 

@@ -21,10 +21,10 @@ from raymill.kernel.keyfiles import make_keys
 from raymill.kernel.resources import Resources
 from raymill.kernel.security import hash_secret, load_signer
 from raymill.kernel.settings import RedisSettings
-from raymill.serving import channel
-from raymill.serving.copies import copy_uris, read_copies
-from raymill.serving.documents import SealedDocument, Tombstone, read_envelope, unseal
-from raymill.serving.grants import ProjectGrants
+from raymill.serving.published import channel
+from raymill.serving.published.copies import copy_uris, read_copies
+from raymill.serving.published.documents import SealedDocument, Tombstone, read_envelope, unseal
+from raymill.serving.published.grants import ProjectGrants
 
 from .conftest import ModelServer, model_server, until
 

@@ -14,8 +14,8 @@ from raymill.deployments.models import Deployment, Revision
 from raymill.deployments.rollouts import settle, to_warm
 from raymill.deployments.schemas import RevisionStatus, TrafficUpdate
 from raymill.kernel.resources import Resources
-from raymill.serving import channel
-from raymill.serving.table import EndpointDocument
+from raymill.serving.published import channel
+from raymill.serving.published.table import EndpointDocument
 
 from .conftest import NAME, ModelServer, model_server, until
 from .test_reconcile import SIGNATURE, import_program

@@ -123,7 +123,7 @@ def test_a_file_that_looks_around_sees_no_secret(
     known = secrets_of(platform.home)
     assert known
     assert not [secret for secret in known if secret in text]
-    assert not {"raymill.kernel.settings", "sqlalchemy", "redis", "raymill.serving.edge"} & set(seen["modules"])
+    assert not {"raymill.kernel.settings", "sqlalchemy", "redis", "raymill.serving.edge.access"} & set(seen["modules"])
     alice.deployments.delete(made.id)
 
 

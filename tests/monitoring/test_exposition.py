@@ -9,9 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from factories import Tenant
 from raymill.kernel.cache import connect_async
 from raymill.kernel.resources import Resources
-from raymill.serving.channel import Channel
-from raymill.serving.gauges import GAUGES, GaugeTeller, RevisionGauges, Told
-from raymill.serving.metrics import Metrics, MetricsFlusher
+from raymill.serving.published.channel import Channel
+from raymill.serving.records.gauges import GAUGES, GaugeTeller, RevisionGauges, Told
+from raymill.serving.records.metrics import Metrics, MetricsFlusher
 
 pytestmark = pytest.mark.integration
 

@@ -14,8 +14,8 @@ from raymill.kernel.settings import Settings
 from raymill.kernel.storage import ObjectStore
 from raymill.monitoring import journals
 from raymill.monitoring.journals import Place, Wanted, read_page
-from raymill.serving.journal import file_name, micros, to_parquet
-from raymill.serving.log import FORM, Row
+from raymill.serving.records.journal import file_name, micros, to_parquet
+from raymill.serving.records.log import FORM, Row
 
 FOLDER = "prj_1/inference-log"
 START = datetime(2026, 1, 31, 23, 59, 0, tzinfo=UTC)

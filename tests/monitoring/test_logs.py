@@ -7,8 +7,8 @@ import pytest
 
 from factories import Tenant
 from raymill.kernel.resources import Resources
-from raymill.serving.feedback import FeedbackLog, FeedbackRow
-from raymill.serving.log import InferenceLog, Row
+from raymill.serving.records.feedback import FeedbackLog, FeedbackRow
+from raymill.serving.records.log import InferenceLog, Row
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from factories import Tenant
 from raymill.kernel.cache import connect, connect_async
 from raymill.kernel.resources import Resources
 from raymill.kernel.settings import RedisSettings
-from raymill.serving.metrics import Metrics, MetricsFlusher
+from raymill.serving.records.metrics import Metrics, MetricsFlusher
 
 pytestmark = pytest.mark.integration
 

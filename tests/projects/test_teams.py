@@ -16,8 +16,8 @@ from raymill.kernel.resources import Resources
 from raymill.projects import service, teams
 from raymill.projects.events import MembershipChanged
 from raymill.sdk import Client
-from raymill.serving.documents import unseal
-from raymill.serving.grants import ProjectGrants
+from raymill.serving.published.documents import unseal
+from raymill.serving.published.grants import ProjectGrants
 
 pytestmark = pytest.mark.integration
 

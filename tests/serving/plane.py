@@ -13,11 +13,11 @@ from raymill.kernel.keyfiles import make_keys
 from raymill.kernel.security import TokenSigner, hash_secret, load_signer
 from raymill.kernel.settings import RedisSettings, ServingSettings, Settings
 from raymill.kernel.storage import ObjectStore
-from raymill.serving.channel import publish
-from raymill.serving.copies import store_copy
-from raymill.serving.documents import Publishable, SealedDocument, Tombstone, seal
-from raymill.serving.grants import INVOKE, KeyGrant, ProjectGrants, Revocations
-from raymill.serving.table import EndpointDocument, LogPolicy, Revision, Signature, TensorSpec
+from raymill.serving.published.channel import publish
+from raymill.serving.published.copies import store_copy
+from raymill.serving.published.documents import Publishable, SealedDocument, Tombstone, seal
+from raymill.serving.published.grants import INVOKE, KeyGrant, ProjectGrants, Revocations
+from raymill.serving.published.table import EndpointDocument, LogPolicy, Revision, Signature, TensorSpec
 
 # Nothing listens there: the plane without Valkey.
 NOWHERE = "redis://127.0.0.1:1/0"

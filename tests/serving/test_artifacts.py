@@ -6,8 +6,8 @@ import onnx_models
 import pytest
 from plane import MLP
 
-from raymill.serving.artifacts import ArtifactCache
 from raymill.serving.errors import ModelBroken, ModelUnavailable
+from raymill.serving.models.artifacts import ArtifactCache
 
 
 @pytest.fixture

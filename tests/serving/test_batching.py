@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raymill.serving.batching import Gain, RowsEntangled, can_join, join, part, rows_of, shape_of
-from raymill.serving.protocol import Answer, Question
-from raymill.serving.table import Signature
-from raymill.serving.tensors import Interface
+from raymill.serving.models.batching import Gain, RowsEntangled, can_join, join, part, rows_of, shape_of
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Answer, Question
+from raymill.serving.published.table import Signature
 
 
 class Asked(Question):

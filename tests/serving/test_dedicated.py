@@ -21,12 +21,12 @@ from ray.util.metrics import Counter, Gauge
 from servers_in_process import serving
 
 from raymill.kernel.settings import ServingSettings
-from raymill.serving.artifacts import ArtifactCache
-from raymill.serving.dedicated import ArtifactDesk, DedicatedApps, arrays_of
 from raymill.serving.errors import AppUnavailable, ModelFailed, ModelUnavailable, QueueFull, RequestTimedOut
 from raymill.serving.formats.frames import FrameDamaged, pack, unpack
-from raymill.serving.protocol import Target, infer
-from raymill.serving.tensors import Interface
+from raymill.serving.models.artifacts import ArtifactCache
+from raymill.serving.models.dedicated import ArtifactDesk, DedicatedApps, arrays_of
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Target, infer
 from timing import soon
 
 TARGET = Target("shop.price", "1", Interface(SCALE))

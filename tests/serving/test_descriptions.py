@@ -9,9 +9,9 @@ from plane import MLP, Plane
 from servers_in_process import serving
 from test_server import KINDS, assert_refused
 
-from raymill.serving.directory import Endpoint
 from raymill.serving.openapi import openapi
-from raymill.serving.table import AccessPolicy, EndpointDocument, Revision, Signature
+from raymill.serving.published.directory import Endpoint
+from raymill.serving.published.table import AccessPolicy, EndpointDocument, Revision, Signature
 from timing import soon
 
 ROW = [[0.1, 0.2, 0.3, 0.4]]

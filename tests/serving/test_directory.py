@@ -5,8 +5,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raymill.serving.directory import Endpoint
-from raymill.serving.table import EndpointDocument
+from raymill.serving.published.directory import Endpoint
+from raymill.serving.published.table import EndpointDocument
 
 SIGNATURE = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],

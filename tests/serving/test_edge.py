@@ -7,12 +7,12 @@ from plane import FOREIGN_KEY, KEY, VIEWER_KEY, Plane
 
 from raymill.kernel.errors import PermissionDenied, RaymillError
 from raymill.kernel.security import hash_secret
-from raymill.serving.directory import Directory
-from raymill.serving.documents import Tombstone, unseal
-from raymill.serving.edge import Edge
+from raymill.serving.edge.access import Edge
 from raymill.serving.errors import CredentialMissing, CredentialRefused, EndpointNotFound, TooManyStrangers
-from raymill.serving.grants import Administrators, KeyGrant, ProjectGrants, Revocations
-from raymill.serving.table import AccessPolicy, EndpointDocument, Revision
+from raymill.serving.published.directory import Directory
+from raymill.serving.published.documents import Tombstone, unseal
+from raymill.serving.published.grants import Administrators, KeyGrant, ProjectGrants, Revocations
+from raymill.serving.published.table import AccessPolicy, EndpointDocument, Revision
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -17,7 +17,8 @@ from servers_in_process import serving
 from raymill.kernel.cache import CacheUnavailable
 from raymill.kernel.keyfiles import make_keys
 from raymill.kernel.security import load_signer
-from raymill.serving.channel import (
+from raymill.serving.errors import DocumentForged
+from raymill.serving.published.channel import (
     BUMPS,
     COMPLETE,
     DOCUMENTS,
@@ -28,9 +29,8 @@ from raymill.serving.channel import (
     publish,
     published_versions,
 )
-from raymill.serving.copies import DiskCopies, copy_uris, read_copies, store_copy
-from raymill.serving.documents import SealedDocument, Tombstone, read_envelope, seal, unseal
-from raymill.serving.errors import DocumentForged
+from raymill.serving.published.copies import DiskCopies, copy_uris, read_copies, store_copy
+from raymill.serving.published.documents import SealedDocument, Tombstone, read_envelope, seal, unseal
 from timing import soon
 
 pytestmark = pytest.mark.integration

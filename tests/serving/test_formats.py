@@ -7,10 +7,10 @@ import pytest
 from onnx import TensorProto, helper
 from plane import MLP, SCALE
 
-from raymill.serving.artifacts import ArtifactCache
 from raymill.serving.errors import ModelBroken, ModelFailed
 from raymill.serving.formats import POOL_FORMATS, PROGRAM_FORMATS, loader_of, program_loader_of
 from raymill.serving.formats.onnx import load
+from raymill.serving.models.artifacts import ArtifactCache
 from raymill.serving.pace import INLINE_S, Pace
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raymill.kernel.security import hash_secret
-from raymill.serving.grants import HeldGrants, KeyGrant, ProjectGrants
+from raymill.serving.published.grants import HeldGrants, KeyGrant, ProjectGrants
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

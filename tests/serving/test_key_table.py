@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raymill.kernel.ids import new_id
-from raymill.serving.key_table import KeyTable, KnownKey
+from raymill.serving.published.key_table import KeyTable, KnownKey
 
 PROJECTS = ["prj_1", "prj_2", "prj_3"]
 # All in one bucket, most with one mark, and with bytes that also stand elsewhere in its entries.

@@ -12,12 +12,12 @@ from plane import KEY, MLP, NOWHERE, VIEWER_KEY, Plane
 from servers_in_process import serving
 
 from raymill.kernel.errors import RateLimited
-from raymill.serving.channel import SERVERS
-from raymill.serving.edge import STRANGER, Caller
-from raymill.serving.leases import TICK_S, Leases
-from raymill.serving.limits import RateLimits
-from raymill.serving.metrics import read_metrics
-from raymill.serving.table import AccessPolicy, RateLimit
+from raymill.serving.edge.access import STRANGER, Caller
+from raymill.serving.edge.leases import TICK_S, Leases
+from raymill.serving.edge.limits import RateLimits
+from raymill.serving.published.channel import SERVERS
+from raymill.serving.published.table import AccessPolicy, RateLimit
+from raymill.serving.records.metrics import read_metrics
 from timing import Clock
 
 INFER = "/v2/models/digits.mlp/infer"

@@ -9,14 +9,14 @@ import orjson
 import pytest
 
 from raymill.serving.errors import ModelFailed, QueueFull
-from raymill.serving.instances import predict
-from raymill.serving.lines import Line, Room, Work
-from raymill.serving.metrics import Metrics
+from raymill.serving.models.lines import Line, Room, Work
+from raymill.serving.models.runners import Runners
 from raymill.serving.pace import Pace
-from raymill.serving.protocol import Target
-from raymill.serving.runners import Runners
-from raymill.serving.table import Batching, Signature
-from raymill.serving.tensors import Interface
+from raymill.serving.protocol.instances import predict
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Target
+from raymill.serving.published.table import Batching, Signature
+from raymill.serving.records.metrics import Metrics
 from timing import soon
 
 SPEC = {"name": "x", "datatype": "FP32", "shape": [-1]}

@@ -12,9 +12,9 @@ from plane import Plane
 from pyarrow import parquet
 from servers_in_process import serving
 
-from raymill.serving.journal import to_parquet
-from raymill.serving.log import FORM, PAYLOAD_BYTES, InferenceLog, Row, is_sampled, payload
-from raymill.serving.table import LogPolicy
+from raymill.serving.published.table import LogPolicy
+from raymill.serving.records.journal import to_parquet
+from raymill.serving.records.log import FORM, PAYLOAD_BYTES, InferenceLog, Row, is_sampled, payload
 
 INFER = "/v2/models/digits.mlp/infer"
 GOOD = {"inputs": [{"name": "features", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
@@ -146,7 +146,8 @@ def test_writing_many_rows_keeps_their_order():
 
 def test_writing_the_log_does_not_import_pandas():
     code = (
-        "import sys; from raymill.serving.journal import to_parquet; from raymill.serving.log import FORM, Row;"
+        "import sys;"
+        "from raymill.serving.records.journal import to_parquet; from raymill.serving.records.log import FORM, Row;"
         "to_parquet(FORM, [Row(1.0, b'r', 'p', 'd', 'p.m', 1, 'u', 0.1, 200, None, None, None)]);"
         "sys.exit('pandas' in sys.modules)"
     )

@@ -13,9 +13,17 @@ from redis.backoff import NoBackoff
 from servers_in_process import serving
 
 from raymill.kernel.cache import CacheUnavailable
-from raymill.serving.channel import live_servers
-from raymill.serving.gauges import GAUGES, RevisionGauges, read_gauges, read_revision_gauges
-from raymill.serving.metrics import BOUNDS, Metrics, MetricsFlusher, forget_metrics, quantile, read_counts, read_metrics
+from raymill.serving.published.channel import live_servers
+from raymill.serving.records.gauges import GAUGES, RevisionGauges, read_gauges, read_revision_gauges
+from raymill.serving.records.metrics import (
+    BOUNDS,
+    Metrics,
+    MetricsFlusher,
+    forget_metrics,
+    quantile,
+    read_counts,
+    read_metrics,
+)
 from timing import soon
 
 GOOD = {"inputs": [{"name": "features", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raymill.serving.errors import ModelBroken, ModelUnavailable
-from raymill.serving.metrics import Metrics
-from raymill.serving.pool import Loaded, ModelPool, ModelTooLarge
-from raymill.serving.table import Revision
+from raymill.serving.models.pool import Loaded, ModelPool, ModelTooLarge
+from raymill.serving.published.table import Revision
+from raymill.serving.records.metrics import Metrics
 from timing import soon
 
 SIGNATURE = {

@@ -7,7 +7,7 @@ import pytest
 
 from raymill.serving.errors import ModelBroken, ModelFailed
 from raymill.serving.formats import PROGRAM_FORMATS, program_loader_of
-from raymill.serving.table import Signature, TensorSpec
+from raymill.serving.published.table import Signature, TensorSpec
 
 DOUBLE = Signature(
     inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, 2)),),

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from raymill.kernel.errors import RaymillError, ValidationFailed
-from raymill.serving import instances, protocol
 from raymill.serving.errors import InputRefused, ModelFailed, RequestRefused
 from raymill.serving.formats import DTYPES
-from raymill.serving.protocol import Answer, Target
-from raymill.serving.table import Signature
-from raymill.serving.tensors import Interface
-from raymill.serving.wording import AT_ONCE, with_outputs, with_predictions
+from raymill.serving.protocol import instances
+from raymill.serving.protocol import v2 as protocol
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Answer, Target
+from raymill.serving.protocol.wording import AT_ONCE, with_outputs, with_predictions
+from raymill.serving.published.table import Signature
 
 NUMERIC = [name for name in DTYPES if name != "BYTES"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -14,8 +14,8 @@ from servers_in_process import serving
 
 from raymill.kernel.settings import ServingSettings
 from raymill.serving.errors import ModelBroken, ModelQuarantined, ModelUnavailable
-from raymill.serving.quarantine import Quarantine
-from raymill.serving.table import Revision
+from raymill.serving.models.quarantine import Quarantine
+from raymill.serving.published.table import Revision
 from timing import until
 
 CAPACITY = 2**28
@@ -95,8 +95,8 @@ def test_a_trial_knows_no_setting_or_secret(tmp_path, scale, monkeypatch):
 LOAD_AND_HANG = """
 import sys
 from pathlib import Path
-from raymill.serving.quarantine import Quarantine
-from raymill.serving.table import Revision
+from raymill.serving.models.quarantine import Quarantine
+from raymill.serving.published.table import Revision
 folder, revision = Path(sys.argv[1]), Revision.model_validate_json(sys.argv[2])
 with Quarantine(folder / "trials", capacity_bytes=1, tries_all=True).watch(revision):
     print("loading", flush=True)

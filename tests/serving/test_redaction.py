@@ -12,8 +12,8 @@ from plane import MLP
 from servers_in_process import serving
 from test_log import read_log
 
-from raymill.serving.redaction import redactions
-from raymill.serving.table import LogPolicy, Signature, TensorSpec
+from raymill.serving.published.table import LogPolicy, Signature, TensorSpec
+from raymill.serving.records.redaction import redactions
 
 PERSON = Signature(
     inputs=(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from raymill.kernel.errors import UnreadableBody, ValidationFailed
-from raymill.serving.instances import predict
-from raymill.serving.protocol import Target
-from raymill.serving.table import Signature
-from raymill.serving.tensors import Interface
+from raymill.serving.protocol.instances import predict
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Target
+from raymill.serving.published.table import Signature
 
 TABLE = {
     "inputs": [

@@ -14,10 +14,10 @@ from servers_in_process import serving
 
 from raymill.kernel.errors import InternalError
 from raymill.kernel.settings import ServingSettings
-from raymill.serving.grants import KeyGrant
 from raymill.serving.parts import Parts
+from raymill.serving.published.grants import KeyGrant
+from raymill.serving.published.table import AccessPolicy, Signature, TensorSpec
 from raymill.serving.server import ModelServer
-from raymill.serving.table import AccessPolicy, Signature, TensorSpec
 
 ROWS = [[0.1, 0.2, 0.3, 0.4], [1.0, -1.0, 2.0, 0.5]]
 INFER = "/v2/models/digits.mlp/infer"

@@ -12,8 +12,8 @@ from plane import MLP
 from test_server import KINDS, expected
 
 from raymill.serving.parts import Parts
+from raymill.serving.published.table import Signature, TensorSpec
 from raymill.serving.server import ModelServer
-from raymill.serving.table import Signature, TensorSpec
 from timing import until
 
 HALVES = TensorSpec(name="x", datatype="FP16", shape=(-1, 2))

@@ -14,8 +14,8 @@ from plane import MLP, SCALE, Plane
 from servers_in_process import Running, serving
 
 from raymill.kernel.settings import ServingSettings
-from raymill.serving.gauges import RevisionGauges
-from raymill.serving.table import Batching, Signature
+from raymill.serving.published.table import Batching, Signature
+from raymill.serving.records.gauges import RevisionGauges
 from timing import soon
 
 ROW = [[0.1, 0.2, 0.3, 0.4]]

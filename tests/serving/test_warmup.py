@@ -9,15 +9,15 @@ from plane import MLP, SCALE, Plane
 from servers_in_process import serving
 from test_server import KINDS
 
-from raymill.serving.channel import Channel, forget_warm, live_servers, read_warm
-from raymill.serving.directory import Directory
 from raymill.serving.errors import ModelBroken, ModelUnavailable
-from raymill.serving.first_request import first_request
 from raymill.serving.formats import DTYPES
-from raymill.serving.protocol import Target
-from raymill.serving.table import EndpointDocument, Revision, Signature, TensorSpec
-from raymill.serving.tensors import Interface
-from raymill.serving.warmup import Warmer
+from raymill.serving.models.warmup import Warmer
+from raymill.serving.protocol.first_request import first_request
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Target
+from raymill.serving.published.channel import Channel, forget_warm, live_servers, read_warm
+from raymill.serving.published.directory import Directory
+from raymill.serving.published.table import EndpointDocument, Revision, Signature, TensorSpec
 from timing import soon
 
 

@@ -16,10 +16,10 @@ from raymill.registry.formats import check_signature
 from raymill.registry.onnx_graph import read_signature
 from raymill.registry.schemas import Signature
 from raymill.serving.formats.onnx import load
-from raymill.serving.instances import predict
-from raymill.serving.protocol import Target
-from raymill.serving.table import Signature as ServedSignature
-from raymill.serving.tensors import Interface
+from raymill.serving.protocol.instances import predict
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Target
+from raymill.serving.published.table import Signature as ServedSignature
 from raymill.train.trainers.columns import Task
 from raymill.train.trainers.onnx_network import check_network, write_network
 from raymill.train.trainers.tabular import TabularProblem, read_problem

@@ -14,10 +14,10 @@ import ray
 from tables import mixed_rows, with_targets
 
 from raymill.serving.formats import POOL_FORMATS, loader_of
-from raymill.serving.instances import predict
-from raymill.serving.protocol import Target
-from raymill.serving.table import Signature
-from raymill.serving.tensors import Interface
+from raymill.serving.protocol.instances import predict
+from raymill.serving.protocol.tensors import Interface
+from raymill.serving.protocol.v2 import Target
+from raymill.serving.published.table import Signature
 from raymill.train.schemas import ResourceRequirements
 from raymill.train.trainers import check_parameters, get_trainer
 from raymill.train.trainers.task import Checkpoints, NoCheckpoints, TrainedModel, TrainingTask

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelBroken
-from ..table import Signature
+from ..published.table import Signature
 
 Array = NDArray[Any]
 Feeds = Mapping[str, NDArray[Any]]

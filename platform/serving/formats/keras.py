@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from ..errors import ModelBroken, ModelFailed
-from ..table import Signature
+from ..published.table import Signature
 from . import Array, Feeds
 from .tensorflow_values import arrays_of, tensors_of
 

@@ -8,7 +8,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from ..errors import ModelBroken, ModelFailed
-from ..table import Signature, TensorSpec
+from ..published.table import Signature, TensorSpec
 from . import Array, Feeds
 
 # Resident memory of a session beyond its weights, measured with onnxruntime 1.32.

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelBroken
-from ..table import Signature
+from ..published.table import Signature
 from . import Array, Model
 from .tabular_network import TabularNetwork
 

@@ -8,7 +8,7 @@ import numpy as np
 import skops.io
 
 from ..errors import ModelBroken, ModelFailed
-from ..table import Signature
+from ..published.table import Signature
 from . import Array, Feeds
 
 # Outputs by these names come from these methods, all others from ``predict``.

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import ModelFailed
-from ..table import TensorSpec
+from ..published.table import TensorSpec
 from . import Array, Feeds
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch.export
 
 from ..errors import ModelBroken
-from ..table import Signature
+from ..published.table import Signature
 from .torch_values import TorchModel, first_line
 
 

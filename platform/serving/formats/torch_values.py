@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..errors import ModelBroken, ModelFailed
-from ..table import Signature
+from ..published.table import Signature
 from . import Array, Feeds
 
 _TEXTS = "BYTES"

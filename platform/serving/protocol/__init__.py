@@ -1,0 +1,1 @@
+"""Requests and answers: the Open Inference Protocol and the plainer forms, to arrays and back."""

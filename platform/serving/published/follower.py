@@ -1,0 +1,298 @@
+"""Keeps a model server's directory current: loads it whole at start, then follows the publications.
+
+At start the documents come from Valkey; if it is away or lacks some, from the object store; if that is away too, from
+this node's own disk. Afterwards each bump brings one document. A check every second finds what was missed, and with
+everything else dead the server goes on with what it knows.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import redis
+import structlog
+
+from ...kernel.security import TokenVerifier
+from ...kernel.storage import ObjectStore
+from ..errors import DocumentForged
+from ..models.handover import Handover
+from .channel import FLUSH, Channel, read_bump
+from .copies import DiskCopies, copy_uris, read_copies
+from .directory import Directory
+from .documents import Document, SealedDocument, read_envelope, unseal
+from .table import EndpointDocument, Revision
+
+log = structlog.get_logger(__name__)
+
+_CHECK_S = 1.0
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
+_AT_ONCE = 8
+_OUTAGES = (redis.RedisError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where documents may be loaded from: how to list them, how to read some of them, how long each may take."""
+
+    name: str
+    names: Callable[[], Awaitable[list[str]]]
+    read: Callable[[Sequence[str]], Awaitable[list[bytes]]]
+    patience_s: float | None
+
+
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+
+
+class Follower:
+    """The tasks that follow the publications of one control plane."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        channel: Channel,
+        store: ObjectStore,
+        disk: DiskCopies,
+        verifier: TokenVerifier,
+        *,
+        heartbeat_s: float = 1.0,
+        timeout_s: float = 2.0,
+        flush: Callable[[], Awaitable[bool]] | None = None,
+        handover: Handover | None = None,
+    ) -> None:
+        """Put the parts together; nothing is connected before ``start``.
+
+        Args:
+            directory: What is kept current.
+            channel: The way to the publisher.
+            store: Where copies of the documents lie.
+            disk: Where this node keeps its own copies.
+            verifier: Of the publisher's signatures.
+            heartbeat_s: Seconds between two signs of life.
+            timeout_s: Seconds to wait for Valkey.
+            flush: Writes away what this server holds in memory, when the publisher asks; tells whether all of it went.
+            handover: Loads what traffic moves to before it does.
+        """
+        self._directory = directory
+        self._channel = channel
+        self._store = store
+        self._disk = disk
+        self._verifier = verifier
+        self._period_s = min(_CHECK_S, heartbeat_s)
+        self._timeout_s = timeout_s
+        self._flush = flush
+        self._handover = handover
+        #: Documents that are taken over when their models are loaded.
+        self._moving: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._generation: bytes | None = b""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unkept: dict[str, SealedDocument] = {}
+        self._keeping: asyncio.Task[None] | None = None
+        self._is_loaded = False
+        self._cache_is_away = False
+
+    async def start(self) -> None:
+        """Subscribe, load everything, and only then count as a live server."""
+        tried = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self._follow(tried), name="follow bumps"))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await tried.wait()
+        except TimeoutError:
+            log.warning("cache_silent_at_start")
+        await self._load()
+        await self._catch_up_at_start()
+        self._is_loaded = True
+        self._tasks.append(asyncio.create_task(self._pulse(), name="pulse"))
+
+    async def stop(self) -> None:
+        """Stop following and stop counting as alive."""
+        # redis-py swallows a cancellation that meets it while it connects, so ask until every task has ended.
+        while pending := [task for task in (*self._tasks, *self._moving.values()) if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=0.1)
+        if self._keeping:
+            await self._keeping
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._channel.leave()
+                await self._channel.close()
+        except _OUTAGES:
+            log.info("cache_away_at_stop")
+
+    def is_alive(self) -> bool:
+        """Tell whether every task is still running."""
+        return all(not task.done() for task in self._tasks)
+
+    async def _load(self) -> None:
+        for source in self._sources():
+            try:
+                documents = await self._load_from(source)
+            except Exception as error:  # fsspec's backends raise classes of their own when a store is away
+                log.warning("documents_not_loaded", source=source.name, error=str(error))
+                continue
+            if documents:
+                log.info("documents_loaded", source=source.name, documents=documents)
+                return
+
+    def _sources(self) -> tuple[_Source, ...]:
+        patience_s = 10 * self._timeout_s
+        return (
+            _Source("valkey", self._channel.names, self._channel.read_every, patience_s),
+            _Source(
+                "object store",
+                lambda: asyncio.to_thread(copy_uris, self._store),
+                lambda uris: asyncio.to_thread(read_copies, self._store, uris),
+                patience_s,
+            ),
+            _Source(
+                "disk",
+                lambda: asyncio.to_thread(self._disk.names),
+                lambda names: asyncio.to_thread(self._disk.read, names),
+                None,
+            ),
+        )
+
+    async def _load_from(self, source: _Source) -> int:
+        """Take over all that a source holds, a few documents at a time: a million keys are 200 MB of them."""
+        async with asyncio.timeout(source.patience_s):
+            names = await source.names()
+        for some in _batches(names):
+            async with asyncio.timeout(source.patience_s):
+                envelopes = await source.read(some)
+            await self._take(envelopes)
+            if self._keeping:
+                # What is not on the disk yet is in memory.
+                await asyncio.wait({self._keeping}, timeout=self._timeout_s)
+        return len(names)
+
+    async def _catch_up_at_start(self) -> None:
+        """Take what Valkey holds after a flush: it is no whole table, and newer than what was loaded elsewhere."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._catch_up()
+        except _OUTAGES as error:
+            self._note_outage(error)
+
+    async def _follow(self, tried: asyncio.Event) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._channel.bumps() as bumps:
+                    pause = _FIRST_PAUSE_S
+                    tried.set()
+                    if self._is_loaded:
+                        await self._catch_up()
+                    async for bump in bumps:
+                        await self._answer(bump)
+            except _OUTAGES as error:
+                log.info("bumps_interrupted", error=str(error))
+                tried.set()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE_S)
+
+    async def _answer(self, bump: bytes) -> None:
+        try:
+            name, version = read_bump(bump)
+        except ValueError:
+            log.warning("bump_not_understood", bump=bump[:200].decode("latin-1"))
+            return
+        if name == FLUSH and self._flush and not await self._flush():
+            return  # the publisher reminds, and then it is tried again
+        async with asyncio.timeout(self._timeout_s):
+            if name == FLUSH:
+                await self._channel.acknowledge(name, version)
+                return
+            if self._directory.version_of(name) < version:
+                await self._take(await self._channel.read([name]))
+            if self._directory.version_of(name) >= version:
+                await self._channel.acknowledge(name, version)
+
+    async def _pulse(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    generation = await self._channel.pulse()
+                if generation != self._generation:
+                    await self._catch_up()
+                    self._generation = generation
+                self._outage_is_over()
+            except _OUTAGES as error:
+                self._note_outage(error)
+            await asyncio.sleep(self._period_s)
+
+    async def _catch_up(self) -> None:
+        async with asyncio.timeout(10 * self._timeout_s):
+            published = await self._channel.versions()
+            behind = {name: v for name, v in published.items() if v > self._directory.version_of(name)}
+            for some in _batches(list(behind)):
+                await self._take(await self._channel.read(some))
+            for name, version in behind.items():
+                if self._directory.version_of(name) >= version:
+                    await self._channel.acknowledge(name, version)
+
+    async def _take(self, envelopes: Iterable[bytes]) -> None:
+        """Verify and apply documents; one that is forged or broken is reported and changes nothing."""
+        for envelope in envelopes:
+            # A thousand of them take half a second, and requests must not wait for it.
+            await asyncio.sleep(0)
+            try:
+                sealed = read_envelope(envelope)
+                document = unseal(sealed, self._verifier)
+            except DocumentForged as error:
+                log.error("document_refused", error=error.message)
+                continue
+            # The document of a project with a thousand keys takes 2 ms to read, and 2 ms to take over.
+            await asyncio.sleep(0)
+            if document is None:
+                self._directory.skip(sealed.name, sealed.version)
+            elif not self._moves(sealed, document) and self._directory.apply(document):
+                self._keep(sealed)
+
+    def _moves(self, sealed: SealedDocument, document: Document) -> bool:
+        """Tell whether the document waits for models; it is then taken over and acknowledged beside all others."""
+        if not (self._is_loaded and self._handover and isinstance(document, EndpointDocument)):
+            return False
+        if (move := (sealed.name, sealed.version)) in self._moving:
+            return True
+        if awaited := self._handover.awaited(document):
+            moving = self._move(self._handover, sealed, document, awaited)
+            self._moving[move] = asyncio.create_task(moving, name=f"move traffic of {document.key}")
+            self._moving[move].add_done_callback(lambda _: self._moving.pop(move))
+        return bool(awaited)
+
+    async def _move(
+        self, handover: Handover, sealed: SealedDocument, document: EndpointDocument, awaited: list[Revision]
+    ) -> None:
+        await handover.load(document, awaited)
+        if self._directory.apply(document):
+            self._keep(sealed)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._channel.acknowledge(sealed.name, sealed.version)
+        except _OUTAGES as error:
+            self._note_outage(error)
+
+    def _keep(self, sealed: SealedDocument) -> None:
+        self._unkept[sealed.name] = sealed
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.create_task(self._write_copies(), name="write copies")
+
+    async def _write_copies(self) -> None:
+        while self._unkept:
+            batch, self._unkept = list(self._unkept.values()), {}
+            try:
+                await asyncio.to_thread(self._disk.keep, batch)
+            except OSError as error:
+                log.warning("documents_not_kept_on_disk", error=str(error))
+
+    def _note_outage(self, error: Exception) -> None:
+        if not self._cache_is_away:
+            log.warning("cache_away", error=str(error))
+        self._cache_is_away = True
+
+    def _outage_is_over(self) -> None:
+        if self._cache_is_away:
+            log.info("cache_back")
+        self._cache_is_away = False
