@@ -6,7 +6,10 @@ Its classes are sent to the cluster by value; they see nothing of the platform.
 """
 
 import json
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +51,10 @@ class Ingress:
 
     def __init__(self, model: Any) -> None:
         self._run = model.run
+        # As the platform's does where it may.
+        with suppress(OSError):
+            for thread in Path("/proc/self/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), 0)
 
     async def __call__(self, request: Request) -> Response:
         """Answer {"instances": …}."""

@@ -19,7 +19,7 @@ import onnx
 import report
 from load import BenchmarkFailed, drive, require_wrk
 from machine import described, write
-from rounds import Round, alternate, cells, company, heading, spread
+from rounds import Round, alternate, cells, company, heading, ratios, spread
 from scene import Scene, running_scene
 
 from raymill.kernel import cache
@@ -109,19 +109,15 @@ def _await_last(scene: Scene, names: list[str]) -> float:
 
 def _document(rounds: list[Round], beside: dict[str, Any]) -> dict[str, Any]:
     found = {name: [one for one in rounds if one.system == name] for name in (ONE, MANY)}
-    ratios = [_rate(a) / _rate(b) for a, b in zip(found[MANY], found[ONE], strict=True)]
+    times = ratios(found[MANY], found[ONE])
     return {
         "machine": described(),
         "systems": {name: spread(those) for name, those in found.items()},
-        "ratios": sorted(ratios),
+        "ratios": times,
         "other_cpus": [one.other_cpus for one in rounds],
-        "judged": report.judged(median(ratios), FLOOR, AIM),
+        "judged": report.judged(median(times), FLOOR, AIM),
         **beside,
     }
-
-
-def _rate(one: Round) -> float:
-    return one.load.requests / one.load.seconds
 
 
 def _table(document: dict[str, Any]) -> str:

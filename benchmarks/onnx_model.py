@@ -1,4 +1,4 @@
-"""The preparation that the two servers compared with have in common: a session of one thread, rows to float32."""
+"""The preparation that servers that are compared with have in common: a session of one thread, rows to float32."""
 
 from typing import Any
 

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -34,10 +34,20 @@ class Round:
     cpu_s: float
     other_cpus: float
 
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.load.requests / self.load.seconds
+
     def figures(self) -> dict[str, float]:
         """Return the figures by the name of their column."""
-        rate, cpu = self.load.requests / self.load.seconds, 1000 * self.cpu_s / self.load.requests
-        return dict(zip(COLUMNS, (rate, self.load.p50_ms, self.load.p99_ms, cpu), strict=True))
+        cpu = 1000 * self.cpu_s / self.load.requests
+        return dict(zip(COLUMNS, (self.rate, self.load.p50_ms, self.load.p99_ms, cpu), strict=True))
+
+
+def ratios(of: Sequence[Round], to: Sequence[Round]) -> list[float]:
+    """Return how many times the requests of one system another answered, round by round, least first."""
+    return sorted(one.rate / other.rate for one, other in zip(of, to, strict=True))
 
 
 def measure(system: System, seconds: int) -> Round:

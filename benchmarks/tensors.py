@@ -17,7 +17,7 @@ import orjson
 import report
 from load import BenchmarkFailed, Target, drive, require_wrk
 from machine import described, write
-from rounds import Round, System, alternate, cells, company, heading, spread
+from rounds import Round, System, alternate, cells, company, heading, ratios, spread
 from scene import Scene, running_scene
 
 ROUNDS, LOAD_S, WARM_UP_S = 5, 5, 3
@@ -86,19 +86,14 @@ def _ask(target: Target) -> Any:
 
 def _document(rounds: list[Round]) -> dict[str, Any]:
     found = {name: [one for one in rounds if one.system == name] for name in (JSON, BINARY)}
-    ratios = [_rate(a) / _rate(b) for a, b in zip(found[BINARY], found[JSON], strict=True)]
-    ratio = median(ratios)
+    times = ratios(found[BINARY], found[JSON])
     return {
         "machine": described(),
         "systems": {name: spread(those) for name, those in found.items()},
-        "ratios": sorted(ratios),
+        "ratios": times,
         "other_cpus": [one.other_cpus for one in rounds],
-        "judged": report.judged(ratio, FLOOR, AIM),
+        "judged": report.judged(median(times), FLOOR, AIM),
     }
-
-
-def _rate(one: Round) -> float:
-    return one.load.requests / one.load.seconds
 
 
 def _table(document: dict[str, Any]) -> str:

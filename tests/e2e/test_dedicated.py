@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from programs import SIGNATURE, doubler, spy
@@ -75,10 +77,18 @@ def replica_pids(cluster: Cluster, deployment: Deployment) -> set[int]:
     return {replica["pid"] for replica in app["deployments"]["model"]["replicas"]}
 
 
+TORCH = "raymill.serve_apps.libraries.torch"
+
+
 def standing_by(platform: Platform) -> set[int]:
     """Return the processes that have no replica yet, and torch imported ahead of time."""
-    idle = [p for p in EmbeddedRay(Settings(home=platform.home)).find_processes() if p.cmdline()[:1] == ["ray::IDLE"]]
-    return {process.pid for process in idle if "raymill.serve_apps.libraries.torch" in process.environ().values()}
+    found = set()
+    for process in EmbeddedRay(Settings(home=platform.home)).find_processes():
+        # One may end while it is looked at.
+        with suppress(psutil.Error):
+            if process.cmdline()[:1] == ["ray::IDLE"] and TORCH in process.environ().values():
+                found.add(process.pid)
+    return found
 
 
 def ask(client: Client, name: str = "programs.double") -> list[Any]:

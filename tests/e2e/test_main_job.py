@@ -62,15 +62,17 @@ def test_an_endpoint_follows_an_alias_to_another_version(tenant: Tenant, digits:
     following = client.deployments.deploy(
         project_id=tenant.project_id, name="following", model="digits", alias="champion"
     )
-    client.deployments.wait_until_ready(following.id, timeout_s=5)
+    client.deployments.wait_until_ready(following.id, timeout_s=60)
     second = models.import_file(model_id, file, signature=first.signature, example=first.example)
-    models.set_alias(model_id, "champion", second.version)
-    moved = client.deployments.wait_until_ready(following.id, timeout_s=5)
-    key = client.api_keys.create(name="following", project_id=tenant.project_id).key or ""
-    body = {"instances": digits.held_out[:1]}
-    answer = httpx.post(f"{following.endpoint}/predict", json=body, headers={"X-API-Key": key}, timeout=30)
-    client.deployments.delete(following.id)
-    models.delete_version(model_id, second.version)
+    try:
+        models.set_alias(model_id, "champion", second.version)
+        moved = client.deployments.wait_until_ready(following.id, timeout_s=60)
+        key = client.api_keys.create(name="following", project_id=tenant.project_id).key or ""
+        body = {"instances": digits.held_out[:1]}
+        answer = httpx.post(f"{following.endpoint}/predict", json=body, headers={"X-API-Key": key}, timeout=30)
+    finally:
+        client.deployments.delete(following.id)
+        models.delete_version(model_id, second.version)
     assert (moved.traffic, moved.revisions[0]["model_version"]) == ({"2": 100}, second.version)
     assert (answer.status_code, answer.headers["X-Raymill-Revision"]) == (200, "2")
     assert models.get(model_id).aliases == {}

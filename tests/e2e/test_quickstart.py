@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -96,7 +97,8 @@ def test_an_onnx_file_of_the_users_is_served_with_two_commands(platform: Platfor
         until(lambda: list(client.deployments.feedback(served.id)), within_s=30, what="the feedback is kept")
         [said] = client.deployments.feedback(served.id, request_id=request)
         assert (said.label, said.value) == ("red", 0.5)
-        [logged] = client.deployments.log(served.id, request_id=request)
+        rows = partial(client.deployments.log, served.id, request_id=request)
+        [logged] = until(lambda: list(rows()), within_s=30, what="the row is kept")
         assert (logged.status, logged.revision) == (200, prediction.revision)
     assert "own-onnx.mine" in platform.command("deployments", "list", "--project", "own-onnx").stdout
     assert "mine" in platform.command("models", "list", "--project", "own-onnx").stdout

@@ -31,7 +31,7 @@ PATIENCE_S = 90.0
 REPLICAS = 2
 HAPROXY_WITHIN_S = 6.0
 # HAProxy learns from its sockets that a replica is dead; its health checks alone would need seconds.
-NOTICED_WITHIN_S = 1.0
+NOTICED_WITHIN_S = 3.0
 SWITCHES, CALLERS = 3, 4
 Tell = Callable[..., None]
 Rounds = Callable[[], Iterator[int]]
@@ -291,4 +291,4 @@ def switch(load: Load, patient: Patient, change: Callable[[], Deployment], *, ol
     go_on(load, predictions=40)
     olds = [each for each in load.predictions[-2000:] if each.revision == old]
     assert [each for each in olds if each.sent > answered] == []
-    return max(0.0, max(each.answered for each in olds) - answered)
+    return max(0.0, max((each.answered for each in olds), default=answered) - answered)
