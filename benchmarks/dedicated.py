@@ -188,6 +188,8 @@ def warm(bench: Bench) -> bool:
         System(OURS, "", Target(url, body, credential), _processes(bench, "inference", app)),
         System(THEIRS, "", Target(pair, body, credential), _processes(bench, "pair")),
     ]
+    # A new app makes Serve replace HAProxy, whose predecessor ends a while later: its CPU time could not be told then.
+    _until(lambda: sum(one.name() == "haproxy" for one in systems[0].processes()) == 1, 150, "Two HAProxies run")
     for system in systems:
         measure(system, 2)
     rounds = alternate(systems, rounds=WARM_ROUNDS, seconds=LOAD_S)
