@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import report
 from load import BenchmarkFailed
-from machine import described, write
+from machine import described
 from own_platform import OwnPlatform, running_platform
 
 MEASURES = ("uss", "pss", "rss")
@@ -25,24 +25,13 @@ BARE = "bare"
 SETTLED_AFTER_S = 20.0
 
 
-def main() -> None:
-    """Run the benchmark; exit with 1 when it is not worth anything, with 2 when the floor is missed."""
-    try:
-        with running_platform(demo=False) as platform:
-            document = _run(platform)
-    except BenchmarkFailed as failure:
-        sys.exit(str(failure))
-    write("idle_memory", document, _table(document))
-    if not document["judged"]["met"]:
-        sys.exit(2)
-
-
-def _run(platform: OwnPlatform) -> dict[str, Any]:
-    _deploy_bare(platform)
-    time.sleep(SETTLED_AFTER_S)
-    found = {"bare": _measured(platform.replica(BARE)), "inference": _measured(platform.replica("inference"))}
-    platform.command("demo")
-    found["inference, one ONNX model in memory"] = _measured(platform.replica("inference"))
+def _run() -> dict[str, Any]:
+    with running_platform(demo=False) as platform:
+        _deploy_bare(platform)
+        time.sleep(SETTLED_AFTER_S)
+        found = {"bare": _measured(platform.replica(BARE)), "inference": _measured(platform.replica("inference"))}
+        platform.command("demo")
+        found["inference, one ONNX model in memory"] = _measured(platform.replica("inference"))
     above = {name: found["inference"][name] - found["bare"][name] for name in MEASURES}
     most = max(above.values())
     judged = {"ratio": most, "floor": FLOOR_MB, "aim": AIM_MB, "met": most <= FLOOR_MB}
@@ -77,4 +66,4 @@ def _table(document: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    report.conclude("idle_memory", _run, _table)

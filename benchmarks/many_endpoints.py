@@ -6,7 +6,6 @@ Two platforms run at the same time and are loaded in turns. The documents of the
 control plane does it, without a row in PostgreSQL for each; each of the 200 has a model of its own.
 """
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ import httpx
 import onnx
 import report
 from load import BenchmarkFailed, drive, require_wrk
-from machine import described, write
+from machine import described
 from rounds import Round, alternate, cells, company, heading, ratios, spread
 from scene import Scene, running_scene
 
@@ -37,17 +36,6 @@ KNOWN_WITHIN_S = 180.0
 # A process for each of the models would try them first: what is measured begins when they are loaded.
 SETTINGS = {"SERVING__TRY_MODELS": "suspects"}
 ONE, MANY = "1 endpoint", f"{ENDPOINTS:,} endpoints, {IN_USE} in use"
-
-
-def main() -> None:
-    """Run the benchmark; exit with 1 when it is not worth anything, with 2 when the floor is missed."""
-    try:
-        document = _run()
-    except BenchmarkFailed as failure:
-        sys.exit(str(failure))
-    write("many_endpoints", document, _table(document))
-    if not document["judged"]["met"]:
-        sys.exit(2)
 
 
 def _run() -> dict[str, Any]:
@@ -133,4 +121,4 @@ def _table(document: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    report.conclude("many_endpoints", _run, _table)

@@ -1,11 +1,13 @@
 """What the rounds of the main benchmark say: medians, spreads, the floors, as a table and as JSON."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from load import CONNECTIONS
-from machine import described
+from load import CONNECTIONS, BenchmarkFailed
+from machine import described, write
 from rounds import Round, cells, company, heading, spread
 from scene import OWN
 
@@ -33,6 +35,17 @@ def summary(rounds: list[Round], versions: dict[str, str]) -> dict[str, Any]:
         "floors": floors,
         "rounds": [asdict(one) for one in rounds],
     }
+
+
+def conclude(name: str, measure: Callable[[], dict[str, Any]], told: Callable[[dict[str, Any]], str]) -> None:
+    """Run a benchmark of one floor; exit with 1 when it is not worth anything, with 2 when the floor is missed."""
+    try:
+        document = measure()
+    except BenchmarkFailed as failure:
+        sys.exit(str(failure))
+    write(name, document, told(document))
+    if not document["judged"]["met"]:
+        sys.exit(2)
 
 
 def judged(ratio: float, floor: float, aim: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import report
 from load import BenchmarkFailed, Target, require_wrk
-from machine import described, write
+from machine import described
 from open_loop import OpenLoop
 from rounds import System, company, measure, used_cpus
 from scene import OWN, running_scene
@@ -52,17 +52,6 @@ class Stretch:
     late_p99_ms: float
     connections: int
     other_cpus: float
-
-
-def main() -> None:
-    """Run the benchmark; exit with 1 when it is not worth anything, with 2 when the floor is missed."""
-    try:
-        document = _run()
-    except BenchmarkFailed as failure:
-        sys.exit(str(failure))
-    write("tail", document, _table(document))
-    if not document["judged"]["met"]:
-        sys.exit(2)
 
 
 def _run() -> dict[str, Any]:
@@ -140,4 +129,4 @@ def _cell(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    report.conclude("tail", _run, _table)

@@ -5,7 +5,6 @@
 Both ask the same model the same question by the Open Inference Protocol v2, and are answered in the form they ask in.
 """
 
-import sys
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -16,7 +15,7 @@ import onnx
 import orjson
 import report
 from load import BenchmarkFailed, Target, drive, require_wrk
-from machine import described, write
+from machine import described
 from rounds import Round, System, alternate, cells, company, heading, ratios, spread
 from scene import Scene, running_scene
 
@@ -26,17 +25,6 @@ FLOOR, AIM = 5.0, 10.0
 TOLERANCE = 1e-6
 JSON, BINARY = "JSON", "binary tensors"
 _LENGTH = "Inference-Header-Content-Length"
-
-
-def main() -> None:
-    """Run the benchmark; exit with 1 when it is not worth anything, with 2 when the floor is missed."""
-    try:
-        document = _run()
-    except BenchmarkFailed as failure:
-        sys.exit(str(failure))
-    write("tensors", document, _table(document))
-    if not document["judged"]["met"]:
-        sys.exit(2)
 
 
 def _run() -> dict[str, Any]:
@@ -104,4 +92,4 @@ def _table(document: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    report.conclude("tensors", _run, _table)

@@ -1,5 +1,7 @@
 """`raymill deploy` says who may call the endpoint."""
 
+from typing import Protocol
+
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -41,16 +43,26 @@ def test_access_is_set_kept_and_shown(
     assert [door.by(None), door.by(token(alice)), door.by(key)] == [401, 403, 200]
 
 
-def test_traffic_moves_by_the_command_line(
-    platform_url: str, settings: Settings, alice: Tenant, digits: int, server: ModelServer
-) -> None:
+class Raymill(Protocol):
+    """The command in a home whose login is Alice's, for her project."""
+
+    def __call__(self, *words: str, code: int = 0) -> str: ...
+
+
+@pytest.fixture
+def raymill(platform_url: str, settings: Settings, alice: Tenant) -> Raymill:
+    """Return the command; it says how it must end, and gives what was printed."""
     save(settings.home, platform_url, token(alice), "")
 
-    def raymill(*words: str, code: int = 0) -> str:
+    def run(*words: str, code: int = 0) -> str:
         done = CliRunner().invoke(app, [*words, "--project", "alice-project"], env={"RAYMILL_HOME": str(settings.home)})
         assert done.exit_code == code, done.output
         return done.output
 
+    return run
+
+
+def test_traffic_moves_by_the_command_line(raymill: Raymill, alice: Tenant, digits: int, server: ModelServer) -> None:
     raymill("deploy", "digits", "--timeout", "2.5", "--max-queued", "9", "--rate-limit", "50")
     document = server.directory.endpoints["alice-project.digits"].document
     assert (document.timeout_s, document.max_queued) == (2.5, 9)
@@ -70,15 +82,8 @@ def test_traffic_moves_by_the_command_line(
 
 
 def test_a_deployment_follows_an_alias_by_the_command_line(
-    platform_url: str, settings: Settings, alice: Tenant, three: int, server: ModelServer
+    raymill: Raymill, alice: Tenant, three: int, server: ModelServer
 ) -> None:
-    save(settings.home, platform_url, token(alice), "")
-
-    def raymill(*words: str, code: int = 0) -> str:
-        done = CliRunner().invoke(app, [*words, "--project", "alice-project"], env={"RAYMILL_HOME": str(settings.home)})
-        assert done.exit_code == code, done.output
-        return done.output
-
     raymill("models", "alias", "set", "digits", "champion", "1")
     raymill("deploy", "digits", "--alias", "champion")
     raymill("deploy", "digits", "--timeout", "2.5")

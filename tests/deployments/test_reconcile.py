@@ -346,15 +346,21 @@ def now_ready(resources: Resources, tenant: Tenant, deployment: dict[str, Any]) 
     return read(tenant, deployment)["status"] == "ready"
 
 
+def ready_program(tenant: Tenant, resources: Resources, loop: DedicatedApps) -> dict[str, Any]:
+    """Deploy a program whose app answers."""
+    import_program(tenant, "net")
+    made = deploy(tenant, "net")
+    loop.step()
+    loop.step()
+    until(lambda: now_ready(resources, tenant, made))
+    return made
+
+
 @pytest.mark.integration
 def test_a_scaled_deployment_is_ready_with_its_replicas_and_degraded_when_they_find_no_room(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock, server: ModelServer
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    loop.step()
-    until(lambda: now_ready(resources, alice, made))
+    made = ready_program(alice, resources, loop)
     assert alice.post(f"/deployments/{made['id']}/scale", json={"replicas": 3}).json()["status"] == "deploying"
     assert not now_ready(resources, alice, made)
     loop.step()
@@ -383,11 +389,7 @@ def test_a_scaled_deployment_is_ready_with_its_replicas_and_degraded_when_they_f
 def test_another_wish_ends_the_wait_for_room(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock, server: ModelServer
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    loop.step()
-    until(lambda: now_ready(resources, alice, made))
+    made = ready_program(alice, resources, loop)
 
     def scaled(replicas: int) -> list[str]:
         alice.post(f"/deployments/{made['id']}/scale", json={"replicas": replicas})
@@ -415,11 +417,7 @@ def test_another_wish_ends_the_wait_for_room(
 def test_model_servers_hear_of_an_app_that_has_nothing_to_answer_with(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, server: ModelServer
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    loop.step()
-    until(lambda: now_ready(resources, alice, made))
+    made = ready_program(alice, resources, loop)
 
     def failing() -> tuple[int, ...]:
         loop.step()
@@ -439,11 +437,7 @@ def test_model_servers_hear_of_an_app_that_has_nothing_to_answer_with(
 def test_a_lost_app_is_told_while_it_is_made_anew(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, server: ModelServer
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    loop.step()
-    until(lambda: now_ready(resources, alice, made))
+    made = ready_program(alice, resources, loop)
     cluster.apps.clear()
     loop.step()
     assert read(alice, made)["reason"] == "The app of revision 1 has 0 of 1 replicas."
