@@ -37,6 +37,7 @@ _RESERVED = frozenset(
 )
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _REFRESH_S = 5.0
+_PATIENCE_S = 1.0
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -74,8 +75,15 @@ class ClusterNodes:
         """Say whether the address is a node's, asking Ray again when it is unknown."""
         if address not in self._known and time.monotonic() >= self._refresh_at:
             self._refresh_at = time.monotonic() + _REFRESH_S
-            self._known = _LOOPBACK | await asyncio.to_thread(self._discover)
+            await self._refresh()
         return address in self._known
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                self._known = _LOOPBACK | await asyncio.to_thread(self._discover)
+        except Exception as error:  # Ray's, while its head is away: those that are known stay so
+            log.warning("The cluster's nodes are not known anew", extra={"error": repr(error)})
 
 
 class EdgeMiddleware:
@@ -106,12 +114,14 @@ class EdgeMiddleware:
         exchange = await self._admit(scope, receive, send)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
+        elif self._lane.takes(scope):
+            await exchange.run(self._lane, limits_itself=True)
         elif scope["path"] == "/-/routes":
             await exchange.refuse(404)
         elif exchange.is_too_large():
             await exchange.refuse_body()
         else:
-            await exchange.run(self._lane if self._lane.takes(scope) else self._app)
+            await exchange.run(self._app)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> "Exchange":
         headers: Headers = scope["headers"]
@@ -155,7 +165,20 @@ class EdgeMiddleware:
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_answered", "_limit", "_receive", "_request_id", "_scope", "_seen", "_send", "_started", "_too_large")
+    __slots__ = (
+        "_answered",
+        "_drains",
+        "_has_ended",
+        "_limit",
+        "_limits_itself",
+        "_receive",
+        "_request_id",
+        "_scope",
+        "_seen",
+        "_send",
+        "_started",
+        "_too_large",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int, request_id: str) -> None:
         self._scope = scope
@@ -168,6 +191,10 @@ class Exchange:
         #: The edge has answered in the app's place; what the app still says is dropped.
         self._answered = False
         self._too_large = False
+        #: The app refuses what is too large, and has done so.
+        self._limits_itself = self._drains = False
+        #: A body without an announced length is there to its end.
+        self._has_ended = False
 
     def _length(self) -> int | None:
         for name, value in self._scope["headers"]:
@@ -180,8 +207,14 @@ class Exchange:
         length = self._length()
         return length is not None and length > self._limit
 
-    async def run(self, app: ASGIApp) -> None:
-        """Run the app; answer in its place when the body grows too large or no answer comes out of it."""
+    async def run(self, app: ASGIApp, *, limits_itself: bool = False) -> None:
+        """Run the app; answer in its place when the body grows too large or no answer comes out of it.
+
+        Args:
+            app: What answers.
+            limits_itself: Whether it refuses what is too large, before it has read all that is announced.
+        """
+        self._limits_itself = limits_itself
         receive = self._receive if self._length() is not None else self._counted
         try:
             await app(self._scope, receive, self._guarded)
@@ -204,8 +237,12 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": reply.body, "more_body": more_body})
 
     async def refuse_body(self) -> None:
-        """Answer 413, then read on within bounds: closing at once would reset the connection and lose the answer."""
+        """Answer 413 in the app's place."""
         await self.refuse(413, more_body=True)
+        await self._drain()
+
+    async def _drain(self) -> None:
+        """End an answer of 413, but read on within bounds: closing at once would reset the connection and lose it."""
         seen = 0
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -223,7 +260,8 @@ class Exchange:
             return {"type": "http.disconnect"}
         message = await self._receive()
         self._seen += len(message.get("body", b""))
-        if self._seen <= self._limit:
+        self._has_ended = not message.get("more_body", False)
+        if self._limits_itself or self._seen <= self._limit:
             return message
         if not self._started:
             self._too_large = self._answered = True
@@ -237,6 +275,11 @@ class Exchange:
                 await self.refuse(message["status"], message)
                 return
             self._started = True
+            self._drains = self._limits_itself and message["status"] == 413 and not self._has_ended
             headers = [header for header in message["headers"] if header[0].lower() != b"x-request-id"]
             message["headers"] = [*headers, (b"x-request-id", self._request_id.encode())]
+        elif self._drains and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._drain()
+            return
         await self._send(message)

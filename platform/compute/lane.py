@@ -5,6 +5,8 @@ counters, a record for an access log that is off. An app that does all it needs 
 Requests in it are drained at shutdown as all others are, by uvicorn; Serve's request metrics do not count them.
 """
 
+from ray import serve
+from ray.serve._private.config import DeploymentConfig
 from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,12 +23,16 @@ class Lane:
         self._ongoing = 0
         self._width = 0
 
-    def open(self, app: ASGIApp, *, width: int) -> None:
-        """Let an app of this process's event loop answer, at most ``width`` requests at a time.
+    def open(self, app: ASGIApp) -> None:
+        """Let an app of this process's event loop answer, as soon as the lane has a width.
 
-        The app must notice by itself when a client leaves.
+        The app must notice by itself when a client leaves, and refuse a body that is too large.
         """
-        self._app, self._width = app, width
+        self._app = app
+
+    def follow(self, config: DeploymentConfig) -> None:
+        """Take as many requests at a time as Serve is told to, and none where it scales by those that it counts."""
+        self._width = config.max_ongoing_requests if self._app and not config.autoscaling_config else 0
 
     def takes(self, scope: Scope) -> bool:
         """Tell whether this request may go in now."""
@@ -51,10 +57,17 @@ class Lane:
 LANE = Lane()
 
 
-def open_lane(app: ASGIApp, *, width: int) -> None:
-    """Open the lane of this process, unless Serve runs the app on another event loop than the edge."""
+def open_lane(app: ASGIApp) -> None:
+    """Open the lane of this replica, unless Serve runs the app on another event loop than the edge."""
     if not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
-        LANE.open(app, width=width)
+        LANE.open(app)
+        follow_serve()
 
 
-__all__ = ["LANE", "Lane", "open_lane"]
+def follow_serve() -> None:
+    """Let the lane of this replica follow Serve's config, which may have changed since."""
+    # Serve replaces the context when it reconfigures a replica, and tells the app of that only in some cases.
+    LANE.follow(serve.get_replica_context()._deployment_config)
+
+
+__all__ = ["LANE", "Lane", "follow_serve", "open_lane"]

@@ -25,12 +25,13 @@ class InferenceArgs(BaseModel):
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(0.0, ge=0)
     max_ongoing_requests: int = Field(1000, ge=1)
+    drain_s: float = Field(90.0, ge=40, description="For what a replica that is to end has taken; longer is cut off.")
 
 
 class Inference:
     """Replica around a model server, which it builds when Serve asks for the ASGI app."""
 
-    def __init__(self, max_ongoing_requests: int) -> None:
+    def __init__(self) -> None:
         # Serve also imports this module in a short-lived process that only reads the application's shape.
         from ..compute.inner_edge import behind_edge
         from ..compute.lane import open_lane
@@ -43,7 +44,7 @@ class Inference:
         take_precedence()
         self._server = ModelServer.open(settings)
         self._app = behind_edge(open_to_origins(cast("ASGIApp", self._server), settings.http), settings)
-        open_lane(self._app, width=max_ongoing_requests)
+        open_lane(self._app)
         # A full collection of garbage walks all that was imported: 100 ms in which nobody is answered.
         gc.collect()
         gc.freeze()
@@ -67,6 +68,9 @@ class Inference:
 
     def check_health(self) -> None:
         """Tell Serve that the background work lives; Serve replaces the replica when this raises."""
+        from ..compute.lane import follow_serve
+
+        follow_serve()
         self._server.check_health()
 
 
@@ -76,8 +80,9 @@ def build(args: InferenceArgs) -> Application:
         name="inference",
         num_replicas=args.num_replicas,
         max_ongoing_requests=args.max_ongoing_requests,
+        graceful_shutdown_timeout_s=args.drain_s,
         ray_actor_options={"num_cpus": args.num_cpus},
         # A tenth of a small model's request; the inference log says more.
         logging_config={"enable_access_log": False},
     )
-    return deployment(serve.ingress()(Inference)).bind(args.max_ongoing_requests)
+    return deployment(serve.ingress()(Inference)).bind()

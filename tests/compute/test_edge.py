@@ -7,6 +7,8 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from ray.serve._private.config import DeploymentConfig
+from ray.serve.config import AutoscalingConfig
 
 from raymill.compute.edge import ClusterNodes, EdgeMiddleware
 from raymill.compute.edge_limits import BodyLimits
@@ -48,6 +50,14 @@ class Answered:
         self.ended = not sent[-1].get("more_body", False)
 
 
+def opened(app: App) -> Lane:
+    """Return a lane that one request at a time may take."""
+    lane = Lane()
+    lane.open(app)
+    lane.follow(DeploymentConfig(max_ongoing_requests=1))
+    return lane
+
+
 def ask(
     app: App, *, path: str = "/api/x", method: str = "GET", pieces: tuple[bytes, ...] = (b"",), **given: Any
 ) -> Answered:
@@ -59,6 +69,7 @@ def ask(
     scope = {"type": "http", "path": path, "method": method, "headers": headers, "client": client, "scheme": "http"}
     body = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     body[-1]["more_body"] = False
+    unread = given.pop("left", [])
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -68,6 +79,7 @@ def ask(
         sent.append(message)
 
     asyncio.run(EdgeMiddleware(app, limits=LIMITS, **options)(scope, receive, send))
+    unread += body
     return Answered(sent)
 
 
@@ -210,8 +222,8 @@ def test_routes_are_refused_by_a_replica_too() -> None:
     ],
 )
 def test_inference_takes_the_short_way_behind_the_same_edge(method: str, path: str, is_short: bool) -> None:
-    short, serve, lane = Recorder(), Recorder(), Lane()
-    lane.open(short, width=1)
+    short, serve = Recorder(), Recorder()
+    lane = opened(short)
     for _ in range(2):
         answered = ask(serve, lane=lane, method=method, path=path, headers={"x-raymill-peer": "[2001:db8::1]:77"})
         assert answered.headers[b"x-request-id"].startswith(b"req_")
@@ -231,6 +243,50 @@ def test_what_is_too_much_for_the_short_way_goes_through_serve() -> None:
     ask(serve, lane=lane, method="POST", path="/v2/models/m/infer")
     assert serve.scope, "a lane that was never opened takes nothing"
     serve.scope = {}
-    lane.open(nested, width=1)
-    ask(serve, lane=lane, method="POST", path="/v2/models/m/infer")
+    ask(serve, lane=opened(nested), method="POST", path="/v2/models/m/infer")
     assert serve.scope
+
+
+def test_the_short_way_follows_the_configuration_of_serve() -> None:
+    infer = {"type": "http", "method": "POST", "path": "/v2/models/m/infer"}
+    lane = opened(Recorder())
+    assert lane.takes(infer)
+    lane.follow(DeploymentConfig(autoscaling_config=AutoscalingConfig(max_replicas=3)))
+    assert not lane.takes(infer), "Serve scales by the requests that it counts, and counts none there"
+    lane.follow(DeploymentConfig(max_ongoing_requests=1))
+    assert lane.takes(infer)
+
+
+class Refuser:
+    """An app that refuses each body as too large: at once, or after its first piece or its last."""
+
+    def __init__(self, reads: int) -> None:
+        self.reads = reads
+
+    async def __call__(self, scope: Message, receive: App, send: App) -> None:
+        for _ in range(self.reads):
+            await receive()
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": b"mine"})
+
+
+@pytest.mark.parametrize("reads", [0, 1, 3])
+def test_a_body_that_the_short_way_refuses_is_read_to_its_end(reads: int) -> None:
+    pieces = (b"x" * 6, b"y" * 6, b"z" * 6)
+    headers = {} if reads else {"content-length": "18"}
+    lane, left = opened(Refuser(reads)), []
+    answered = ask(
+        Recorder(), lane=lane, method="POST", path="/v2/models/m/infer", pieces=pieces, headers=headers, left=left
+    )
+    assert (answered.status, answered.body, answered.ended) == (413, b"mine", True)
+    assert left == []
+
+
+def test_ray_that_does_not_answer_is_no_reason_to_fail() -> None:
+    def broken() -> set[str]:
+        raise ConnectionError("no head")
+
+    app = Recorder()
+    headers = {"x-raymill-peer": "[2001:db8::1]:77"}
+    assert ask(app, headers=headers, client=("10.0.0.2", 5), nodes=ClusterNodes(broken)).status == 200
+    assert app.scope["client"] == ("10.0.0.2", 5), "who is not known to be a node is not believed"
