@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import structlog
@@ -30,42 +33,43 @@ class ArtifactCache:
         """
         # A folder of its own for each: an ONNX file may name files beside it as its weights.
         path = self._folder / revision.sha256[:2] / revision.sha256 / "artifact"
-        if path.exists():
+        # Other servers of the node prune at any moment.
+        with suppress(FileNotFoundError, NotADirectoryError):
             if _digest(path) == revision.sha256:
                 os.utime(path)
                 return path
             log.warning("damaged_artifact_fetched_again", sha256=revision.sha256)
         self._download(revision, path)
-        if _digest(path) != revision.sha256:
-            path.unlink(missing_ok=True)
-            raise ModelBroken(f"The artifact {revision.uri} is not the one that was published: its digest differs.")
         self._prune(keep=path)
         return path
 
     def _download(self, revision: Revision, path: Path) -> None:
         try:
             self._store.fetch(revision.uri, path)
+            is_whole = _digest(path) == revision.sha256
         except BlobNotFound as error:
             raise ModelBroken(f"The artifact {revision.uri} is not in the object store.") from error
         except (OSError, StoreUnavailable) as error:
             raise ModelUnavailable(
                 "The object store does not answer; try again in a moment.", retry_after_s=2
             ) from error
+        if not is_whole:
+            path.unlink(missing_ok=True)
+            raise ModelBroken(f"The artifact {revision.uri} is not the one that was published: its digest differs.")
 
     def _prune(self, keep: Path) -> None:
-        files = sorted(
-            (
-                (file.stat().st_mtime, file.stat().st_size, file)
-                for file in self._folder.glob("*/*/artifact")
-                if file != keep
-            ),
-            reverse=True,
-        )
-        total = keep.stat().st_size
-        for _, size, file in files:
+        total = 0
+        for _, size, file in sorted(self._held(keep), reverse=True):
             total += size
-            if total > self._max_bytes:
+            if total > self._max_bytes and file != keep:
                 file.unlink(missing_ok=True)
+
+    def _held(self, keep: Path) -> Iterator[tuple[float, int, Path]]:
+        """Yield each file with its last use, which of the one to keep is now, and its size."""
+        for file in self._folder.glob("*/*/artifact"):
+            with suppress(FileNotFoundError):
+                status = file.stat()
+                yield inf if file == keep else status.st_mtime, status.st_size, file
 
 
 def _digest(path: Path) -> str:
