@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -13,8 +14,11 @@ from redis.backoff import NoBackoff
 from servers_in_process import serving
 
 from raymill.kernel.cache import CacheUnavailable
+from raymill.serving.models.lines import Room
+from raymill.serving.models.pool import ModelPool
 from raymill.serving.published.channel import live_servers
-from raymill.serving.records.gauges import GAUGES, RevisionGauges, read_gauges, read_revision_gauges
+from raymill.serving.published.directory import Directory
+from raymill.serving.records.gauges import GAUGES, RevisionGauges, gauges_of, read_gauges, read_revision_gauges
 from raymill.serving.records.metrics import (
     BOUNDS,
     Metrics,
@@ -151,6 +155,15 @@ def test_a_reader_without_valkey_is_told(plane):
     for call in (read_metrics, forget_metrics):
         with pytest.raises(CacheUnavailable):
             call(plane.cache, "dep_1")
+
+
+def test_who_waits_to_be_read_and_who_waits_for_an_app_are_added_up():
+    meter, directory, room = ("dep_1", 1), Directory(), Room()
+    directory.endpoints["a.b"] = SimpleNamespace(room=room)
+    pool = ModelPool(None, None, capacity_bytes=1, idle_s=1)
+    with room.place(2, meter):
+        told = gauges_of(directory, pool, SimpleNamespace(waiting=lambda: {meter: 5}))
+    assert (told.server["waiting"], told.revisions) == (6, {meter: RevisionGauges(6, 0)})
 
 
 @pytest.mark.integration

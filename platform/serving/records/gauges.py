@@ -6,6 +6,7 @@
 Both live a quarter of a minute after the last word.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -59,9 +60,10 @@ def gauges_of(directory: Directory, pool: ModelPool, apps: DedicatedApps, *journ
 
     Only revisions in memory, and those that are waited for, are told of.
     """
-    waiting = apps.waiting()
+    waiting = Counter(apps.waiting())
     for endpoint in directory.endpoints.values():
         if endpoint.room.waiting:
+            # Added: a large body waits to be read before it waits for the app.
             waiting.update(endpoint.room.by_revision)
     held = {loaded.meter: loaded.size_bytes for loaded in pool.held() if loaded.meter}
     revisions = {meter: RevisionGauges(waiting.get(meter, 0), held.get(meter, 0)) for meter in waiting.keys() | held}
