@@ -122,7 +122,15 @@ def test_what_a_server_died_of_stands_trial_again_and_the_innocent_are_cleared(t
     assert not keeper.must_try(scale[0])
     with keeper.watch(scale[0]):
         pass
-    assert [path.name for path in (tmp_path / "trials" / scale[0].sha256).iterdir()] == ["proven"]
+    [proof] = (tmp_path / "trials" / scale[0].sha256).iterdir()
+    assert proof.name.startswith("proven-")
+
+
+def test_another_warm_up_request_stands_a_trial_of_its_own(tmp_path, scale):
+    keeper = quarantine(tmp_path)
+    keeper.try_out(*scale)
+    assert not keeper.must_try(scale[0])
+    assert keeper.must_try(scale[0].model_copy(update={"example": ([1.0, 2.0],)}))
 
 
 def test_servers_that_died_together_make_one_death(tmp_path, scale):

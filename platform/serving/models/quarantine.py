@@ -6,7 +6,7 @@ holds belongs to a server that died loading, and makes its artifact a suspect, w
 ended two processes is quarantined for all servers of the node; a revision that is made afterwards stands trial anew,
 and one that is loaded clears the artifact for all.
 
-    <folder>/<sha256>/proven         it was loaded, and its process lived
+    <folder>/<sha256>/proven-<what>  it was loaded and has answered this warm-up request, and its process lived
     <folder>/<sha256>/loading-<id>   a server is loading it, or died of that
     <folder>/<sha256>/death-<time>   it ended a process; the content says how
 
@@ -14,6 +14,7 @@ A disk that takes no records is no reason not to serve.
 """
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ _TRIAL_S = 120.0
 _SLACK_BYTES = 256 * 2**20
 
 _SHOWN = 300
-_PROVEN, _LOADING, _DEATH = "proven", "loading-", "death-"
+_PROVEN, _LOADING, _DEATH = "proven-", "loading-", "death-"
 
 
 class Quarantine:
@@ -84,7 +85,7 @@ class Quarantine:
                 f"last thus: {deaths[-1].read_text()} Deploy another model version, or this one again to let it stand "
                 "trial anew."
             )
-        is_proven = (self._folder / revision.sha256 / _PROVEN).exists()
+        is_proven = (self._folder / revision.sha256 / _proof(revision)).exists()
         return not is_proven and (self._tries_all or bool(deaths))
 
     def try_out(self, revision: Revision, path: Path) -> None:
@@ -110,7 +111,7 @@ class Quarantine:
             raise ModelBroken(f"Loading the artifact ended a process: {self._reason(status, complaint)}")
         if verdict:
             raise ModelBroken(verdict)
-        self._write(revision.sha256, _PROVEN, "")
+        self._write(revision.sha256, _proof(revision), "")
 
     @contextmanager
     def watch(self, revision: Revision) -> Iterator[None]:
@@ -162,9 +163,8 @@ class Quarantine:
         if _records(folder, _LOADING):
             with _alone(self._folder):
                 if dead := [note for note in _records(folder, _LOADING) if _is_abandoned(note)]:
-                    _remove(folder / _PROVEN)
                     self._note_death(sha256, "a model server died while it loaded the artifact.")
-                    for note in dead:
+                    for note in (*dead, *_records(folder, _PROVEN)):
                         _remove(note)
         return _records(folder, _DEATH)
 
@@ -204,6 +204,12 @@ class _Note:
         """Let go of it."""
         _remove(self.path)
         self._file.close()
+
+
+def _proof(revision: Revision) -> str:
+    """Name what a trial proves: the artifact with the request that revisions like this one are warmed up with."""
+    asked = revision.model_dump_json(include={"format", "signature", "example"})
+    return f"{_PROVEN}{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
 
 
 def _records(folder: Path, kind: str) -> list[Path]:
