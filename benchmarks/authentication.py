@@ -38,6 +38,8 @@ NEW_ROUNDS = 3
 NEW_TOKENS = 6_000 * LOAD_S
 FLOOR = 0.95
 NONE, ONE, ROTATION, NEW = "no authentication", "one token", f"{TOKENS:,} tokens in rotation", "tokens never seen"
+# No credential, but as many bytes of another header: what carrying a token costs.
+PADDED = "no authentication, as many bytes"
 JUDGED = (ONE, ROTATION)
 
 
@@ -63,7 +65,7 @@ def _run() -> dict[str, Any]:
         for system in systems:
             drive(system.target, WARM_UP_S)
         rounds = alternate(systems, rounds=ROUNDS, seconds=LOAD_S)
-        rounds += _fresh(systems[0], systems[1], folder, signer, user_id)
+        rounds += _fresh(systems[0], systems[2], folder, signer, user_id)
         decisions = _decisions(signer, user_id)
     return _document(rounds, decisions)
 
@@ -81,7 +83,9 @@ def _systems(platform: OwnPlatform, client: Client, folder: Path, signer: TokenS
         target = Target(predict_url(login, deployment), body, credential)
         return System(name, version("raymill"), target, platform.data_plane)
 
-    return [system(NONE, public, 0), system(ONE, digits, 1), system(ROTATION, digits, TOKENS)]
+    none, (token,) = system(NONE, public, 0), _tokens(signer, user_id, 1)
+    padded = replace(none, name=PADDED, target=replace(none.target, headers={"X-Padding123": token}))
+    return [none, padded, system(ONE, digits, 1), system(ROTATION, digits, TOKENS)]
 
 
 def _tokens(signer: TokenSigner, user_id: str, count: int) -> Iterator[str]:
@@ -96,6 +100,7 @@ def _decisions(signer: TokenSigner, user_id: str) -> dict[str, float]:
     desk, seen, new = Desk(signer.verifier, user_id), *(list(_tokens(signer, user_id, TOKENS)) for _ in range(2))
     return {
         NONE: desk.stranger_us(),
+        PADDED: desk.stranger_us(),
         ONE: desk.known_us(seen[:1]),
         ROTATION: desk.known_us(seen),
         NEW: desk.new_us(new),
@@ -116,8 +121,8 @@ def _fresh(none: System, one: System, folder: Path, signer: TokenSigner, user_id
 
 
 def _document(rounds: list[Round], decisions: dict[str, float]) -> dict[str, Any]:
-    found = {name: [one for one in rounds if one.system == name] for name in (NONE, ONE, ROTATION, NEW)}
-    base = {ONE: found[NONE], ROTATION: found[NONE], NEW: found[NONE][-NEW_ROUNDS:]}
+    found = {name: [one for one in rounds if one.system == name] for name in (NONE, PADDED, ONE, ROTATION, NEW)}
+    base = {PADDED: found[NONE], ONE: found[NONE], ROTATION: found[NONE], NEW: found[NONE][-NEW_ROUNDS:]}
     ratios = {name: [_rate(a) / _rate(b) for a, b in zip(found[name], base[name], strict=False)] for name in base}
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

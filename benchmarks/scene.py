@@ -26,6 +26,8 @@ from raymill.sdk.deployments import Deployment
 from servers import installed_version, own_python, running_server
 
 OWN = "raymill"
+# Of the endpoint and of each caller: never reached, but counted.
+LIMITS = {"requests_per_s": 100_000, "per_caller_per_s": 100_000}
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,13 @@ class Scene:
 
 @contextmanager
 def running_scene(**settings: str) -> Iterator[Scene]:
-    """Bring a platform up with the demo's deployment and these settings until the block ends."""
+    """Bring a platform up with the demo's deployment, its limits on, and these settings until the block ends."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rm-bench-")))
         platform = stack.enter_context(running_platform(**settings))
         client = stack.enter_context(platform.client())
-        deployment = digits_deployment(client)
+        deployment = client.deployments.update(digits_deployment(client).id, rate_limit=LIMITS)
+        client.deployments.wait_until_ready(deployment.id)
         credential = folder / "raymill.credential"
         credential.write_text(StoredCredential(platform.home).headers()["Authorization"])
         model = download_model(client, deployment, folder)
