@@ -10,6 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from raymill.kernel import security
 from raymill.kernel.errors import AuthenticationFailed, InternalError
 from raymill.kernel.keyfiles import make_keys, public_key_digest, watch_private_key
 from raymill.kernel.security import (
@@ -51,6 +52,10 @@ def test_passwords_are_hashed_with_argon2id_and_salt() -> None:
     assert password_matches(hashed, "correct horse")
     assert not password_matches(hashed, "Correct horse")
     assert not password_matches(None, "correct horse")
+
+
+def test_who_has_no_account_is_refused_as_slowly_as_who_has_one() -> None:
+    assert not security._passwords.check_needs_rehash(security._NO_ACCOUNT)
 
 
 def test_secrets_are_random_and_stored_as_digests() -> None:
