@@ -109,9 +109,18 @@ class Leases:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = lambda: -1.0,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
-        """Hold nothing; ``now`` is the buckets' clock, Valkey's own unless it is given."""
+        """Hold nothing.
+
+        Args:
+            cache: Valkey, where the buckets are.
+            monotonic: The clock of demands and pauses.
+            now: The buckets' clock, Valkey's own unless it is given.
+            patience_s: Seconds to wait for Valkey.
+        """
         self._script = cache.register_script(_LEASE)
+        self._patience_s = patience_s
         self._monotonic = monotonic
         self._now = now
         self._held: dict[str, Lease] = {}
@@ -170,7 +179,7 @@ class Leases:
         if now < self._ask_again_at:
             return False
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 for start in range(0, max(1, len(leases)), _KEYS_PER_CALL):
                     some = slice(start, start + _KEYS_PER_CALL)
                     await self._ask(leases[some], wants[some])

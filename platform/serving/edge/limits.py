@@ -19,7 +19,7 @@ from ..errors import RateExceeded
 from ..exchange import Header
 from ..published.table import RateLimit
 from .access import STRANGER, Caller
-from .leases import Leases
+from .leases import Lease, Leases
 
 log = structlog.get_logger(__name__)
 
@@ -94,9 +94,19 @@ class RateLimits:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = lambda: -1.0,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
-        """Know of no limit yet; ``now`` is the buckets' clock, Valkey's own unless it is given."""
+        """Know of no limit yet.
+
+        Args:
+            cache: Valkey, where the buckets are.
+            leases: What this server holds of the limits that are leased.
+            monotonic: The clock of pauses.
+            now: The buckets' clock, Valkey's own unless it is given.
+            patience_s: Seconds that a request waits for Valkey.
+        """
         self._script = cache.register_script(_TAKE)
+        self._patience_s = patience_s
         self._leases = leases
         self._monotonic = monotonic
         self._now = now
@@ -112,16 +122,21 @@ class RateLimits:
         limits = _limits(endpoint_id, limit, caller, address)
         slow = [each for each in limits if each.rate < LEASED_FROM_PER_S]
         left = await self._take(slow) if slow else _ENDLESS
+        taken: list[Lease] = []
         for each in limits:
             if each.rate >= LEASED_FROM_PER_S:
-                left = min(left, self._lease(each))
+                taken.append(self._lease(each, taken))
+                left = min(left, (taken[-1].remaining, each.rate))
         return () if left is _ENDLESS else _headers(*left)
 
-    def _lease(self, limit: _Limit) -> _Left:
+    def _lease(self, limit: _Limit, taken: Sequence[Lease]) -> Lease:
+        """Take a token, or give back those that were taken for the same request."""
         lease = self._leases.of(limit.key, limit.rate)
         if not self._leases.take(lease):
+            for each in taken:
+                each.tokens += 1
             raise RateExceeded(limit.rate, limit.whose, 1.0)
-        return lease.remaining, limit.rate
+        return lease
 
     async def _take(self, limits: Sequence[_Limit]) -> _Left:
         now = self._monotonic()
@@ -149,7 +164,7 @@ class RateLimits:
         words = [word for limit in limits for word in (limit.rate, max(1.0, limit.rate))]
         asking = asyncio.ensure_future(self._script(keys=[limit.key for limit in limits], args=[self._now(), *words]))
         # Not by a timeout around it: redis-py swallows a cancellation that meets it while it connects.
-        await asyncio.wait({asking}, timeout=_PATIENCE_S)
+        await asyncio.wait({asking}, timeout=self._patience_s)
         if asking.done() and not asking.exception():
             answer: list[bytes] = asking.result()
             return answer
