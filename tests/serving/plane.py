@@ -21,6 +21,10 @@ from raymill.serving.published.table import EndpointDocument, LogPolicy, Revisio
 
 # Nothing listens there: the plane without Valkey.
 NOWHERE = "redis://127.0.0.1:1/0"
+# What the tests make ends no process, and a process for each would take most of their time.
+FREELY = ServingSettings(try_models="suspects")
+# Signs of life, and what is tried again with each, twenty times a second.
+OFTEN = FREELY.model_copy(update={"heartbeat_s": 0.05})
 KEY = "rm_the-key-of-the-project"
 VIEWER_KEY = "rm_a-key-that-may-only-read"
 FOREIGN_KEY = "rm_a-key-of-another-project"
@@ -34,6 +38,10 @@ SCALE = Signature(
     inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, 1)),),
     outputs=(TensorSpec(name="y", datatype="FP32", shape=(-1, 1)),),
 )
+ROUNDS = Signature(
+    inputs=(TensorSpec(name="n", datatype="INT64", shape=(1,)),),
+    outputs=(TensorSpec(name="y", datatype="INT64", shape=(1,)),),
+)
 
 
 @dataclass
@@ -42,8 +50,7 @@ class Plane:
 
     home: Path
     redis_url: str = NOWHERE
-    # What the tests make ends no process, and a process for each would take most of their time.
-    serving: ServingSettings = field(default_factory=lambda: ServingSettings(try_models="suspects"))
+    serving: ServingSettings = field(default_factory=FREELY.model_copy)
     _versions: Any = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
@@ -107,4 +114,4 @@ class Plane:
         return {"Authorization": f"Bearer {self.token(user_id, session_id)}"}
 
 
-__all__ = ["FOREIGN_KEY", "KEY", "MLP", "NOWHERE", "SCALE", "VIEWER_KEY", "LogPolicy", "Plane"]
+__all__ = ["FOREIGN_KEY", "FREELY", "KEY", "MLP", "NOWHERE", "OFTEN", "SCALE", "VIEWER_KEY", "LogPolicy", "Plane"]

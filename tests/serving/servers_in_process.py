@@ -1,13 +1,17 @@
 """Model servers in this process, driven through their ASGI door."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from plane import Plane
 
 from raymill.serving.parts import Parts
+from raymill.serving.published.channel import await_acknowledgement
+from raymill.serving.published.documents import SealedDocument
 from raymill.serving.server import ModelServer
 
 
@@ -39,3 +43,13 @@ async def serving(plane: Plane) -> AsyncIterator[Running]:
             yield Running(server, parts, client)
     finally:
         await server.stop()
+
+
+def acknowledged(plane: Plane, sealed: SealedDocument, **more: Any) -> Awaitable[bool]:
+    """Wait for the servers as a publisher does, in a thread."""
+    return asyncio.to_thread(await_acknowledgement, plane.cache, sealed, **more)
+
+
+async def digits_status(running: Running, headers: dict[str, str]) -> int:
+    """Return the status of a good request to `digits.mlp`."""
+    return (await running.infer("digits.mlp", [[0.1, 0.2, 0.3, 0.4]], headers)).status_code

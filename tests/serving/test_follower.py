@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import onnx_models
 import pytest
 import redis
-from plane import KEY, NOWHERE, SCALE, Plane
-from servers_in_process import serving
+from plane import KEY, OFTEN, SCALE, Plane
+from servers_in_process import acknowledged, digits_status, serving
 
 from raymill.kernel.cache import CacheUnavailable
 from raymill.kernel.keyfiles import make_keys
@@ -22,6 +22,8 @@ from raymill.serving.published.channel import (
     BUMPS,
     COMPLETE,
     DOCUMENTS,
+    GENERATION,
+    SERVERS,
     Channel,
     await_acknowledgement,
     flush_servers,
@@ -29,23 +31,13 @@ from raymill.serving.published.channel import (
     publish,
     published_versions,
 )
-from raymill.serving.published.copies import DiskCopies, copy_uris, read_copies, store_copy
 from raymill.serving.published.documents import SealedDocument, Tombstone, read_envelope, seal, unseal
 from timing import soon
 
 pytestmark = pytest.mark.integration
-ROW = [[0.1, 0.2, 0.3, 0.4]]
 
 
-def acknowledged(plane: Plane, sealed: SealedDocument, **kwargs) -> asyncio.Future[bool]:
-    """Wait as a publisher does, in a thread."""
-    return asyncio.to_thread(await_acknowledgement, plane.cache, sealed, **kwargs)
-
-
-async def digits_status(running, headers) -> int:
-    return (await running.infer("digits.mlp", ROW, headers)).status_code
-
-
+@pytest.mark.alone
 def test_a_change_is_live_and_acknowledged_at_once(live_digits, tmp_path):
     async def run():
         async with serving(live_digits) as running, serving(live_digits) as second:
@@ -135,6 +127,7 @@ def test_a_tombstone_ends_an_endpoint(live_digits):
     assert asyncio.run(run()) == (200, 404)
 
 
+@pytest.mark.alone
 def test_nobody_alive_acknowledges_nothing(live_digits):
     begun = time.perf_counter()
     assert not await_acknowledgement(live_digits.cache, live_digits.grants(), timeout_s=2.0)
@@ -278,41 +271,6 @@ def test_a_kind_of_document_that_is_not_known_is_skipped_and_acknowledged(live_d
     assert asyncio.run(run())
 
 
-def test_a_new_server_starts_without_valkey_from_the_object_store_then_from_disk(live_digits):
-    async def start(plane):
-        async with serving(plane) as running:
-            return await digits_status(running, plane.bearer())
-
-    assert asyncio.run(start(live_digits)) == 200
-    alone = Plane(live_digits.home, NOWHERE)
-    assert asyncio.run(start(alone)) == 200
-    for uri in alone.store.list_documents(".serving"):
-        alone.store.delete(uri)
-    assert copy_uris(alone.store) == []
-    assert asyncio.run(start(alone)) == 200
-    disk = DiskCopies(alone.home / "serving")
-    for envelope in disk.read(disk.names()):
-        (alone.home / "serving" / read_envelope(envelope).kind / f"{read_envelope(envelope).key}.json").unlink()
-    assert asyncio.run(start(alone)) == 404
-
-
-def test_more_documents_than_are_read_at_once_come_from_everywhere(live_plane):
-    projects = {f"prj_{number}" for number in range(20)}
-    for project_id in projects:
-        live_plane.grants(project_id)
-    live_plane.cache.set(COMPLETE, 1)
-
-    async def held(plane):
-        async with serving(plane) as running:
-            return set(running.parts.directory.members)
-
-    assert asyncio.run(held(live_plane)) == projects
-    alone = Plane(live_plane.home, NOWHERE)
-    assert asyncio.run(held(alone)) == projects
-    shutil.rmtree(alone.settings.home / "objects" / ".serving")
-    assert asyncio.run(held(alone)) == projects
-
-
 def test_a_table_that_is_flushed_while_it_is_read_is_no_table(live_plane):
     live_plane.grants()
     live_plane.cache.set(COMPLETE, 1)
@@ -331,20 +289,58 @@ def test_a_table_that_is_flushed_while_it_is_read_is_no_table(live_plane):
         asyncio.run(run())
 
 
-def test_disk_copies_keep_the_latest_version(plane, tmp_path):
-    disk = DiskCopies(tmp_path / "copies")
-    older, newer = plane.grants(), plane.grants(members={})
-    disk.keep([newer, older])
-    assert [read_envelope(content) for content in disk.read(disk.names())] == [newer]
-    (tmp_path / "copies" / "grants" / "prj_1.json").write_bytes(b"damaged")
-    disk.keep([older])
-    assert [read_envelope(content) for content in disk.read(disk.names())] == [older]
+def test_a_server_that_catches_up_counts_as_alive(live_digits):
+    plane = Plane(live_digits.home, live_digits.redis_url, serving=OFTEN)
+
+    async def run():
+        async with serving(plane) as running:
+            follower, gate = running.parts.follower, asyncio.Event()
+            take, sign = follower._take, lambda: plane.cache.zscore(SERVERS, next(iter(live_servers(plane.cache))))
+            await soon(lambda: live_servers(plane.cache))
+
+            async def take_later(envelopes):
+                await gate.wait()
+                await take(envelopes)
+
+            follower._take = take_later
+            sealed = seal(Tombstone(kind="endpoint", key="digits.mlp", version=99), plane.signer)
+            asking = asyncio.create_task(acknowledged(plane, sealed))
+            publish(plane.cache, sealed)
+            before = sign()
+            await soon(lambda: sign() > before + 0.2)
+            held_up = not asking.done()
+            gate.set()
+            return held_up, await asking, await digits_status(running, plane.bearer())
+
+    assert asyncio.run(run()) == (True, True, 404)
 
 
-def test_the_object_store_holds_what_was_stored(plane):
-    sealed = plane.grants()
-    store_copy(plane.store, sealed)
-    assert [read_envelope(content) for content in read_copies(plane.store, copy_uris(plane.store))] == [sealed]
+def test_a_server_that_got_every_bump_need_not_ask_what_it_missed(live_digits):
+    async def run():
+        async with serving(live_digits) as running:
+            follower, generation = running.parts.follower, lambda: live_digits.cache.get(GENERATION)
+            await soon(lambda: live_servers(live_digits.cache) and follower._generation == generation())
+            next(task for task in follower._tasks if task.get_name() == "pulse").cancel()
+            for _ in range(3):
+                assert await acknowledged(live_digits, live_digits.grants())
+            await soon(lambda: follower._generation == generation())
+            live_digits.cache.set(GENERATION, "of a publication without a bump")
+            assert await acknowledged(live_digits, live_digits.grants())
+            assert follower._generation != generation()
+
+    asyncio.run(run())
+
+
+def test_a_server_catches_up_with_very_many_documents_before_it_counts_as_alive(live_plane):
+    many = [Tombstone(kind="grants", key=f"prj_{number}", version=1) for number in range(1100)]
+    for each in many:
+        publish(live_plane.cache, seal(each, live_plane.signer))
+
+    async def run():
+        async with serving(live_plane) as running:
+            return [running.parts.directory.version_of(f"grants:{each.key}") for each in many]
+
+    assert asyncio.run(run()) == [1] * len(many)
 
 
 def test_a_publisher_without_valkey_is_told(plane):

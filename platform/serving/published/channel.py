@@ -4,7 +4,8 @@
     raymill:document-versions  hash    <kind>:<key> → version
     raymill:complete           string  there once every published document is; a flush takes it away
     raymill:generation         string  changes with every publication; tells a server that it missed something
-    raymill:bumps              channel <kind>:<key>:<version>; flush:<number> asks servers to write their logs away
+    raymill:bumps              channel <kind>:<key>:<version>, and for a version that is new the generations before and
+                                       after it; flush:<number> asks servers to write their logs away
     raymill:servers            zset    server id, scored by Valkey's own clock at its last sign of life
     raymill:ack:<kind>:<key>:<version>  set of the server ids that hold at least this version; lives 30 s
     raymill:warm:<endpoint id>:<number>  hash of server id → "" where the revision is loaded and has answered a warm-up
@@ -14,9 +15,9 @@ Valkey may lose all of it: documents are published again, servers report again.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 import redis.asyncio
@@ -37,18 +38,23 @@ ALIVE_S = 3.0
 _ACK_TTL_S = 30
 _WARM_TTL_S = 3600
 _FIRST_POLL_S, _LAST_POLL_S, _REMIND_S = 0.001, 0.02, 0.25
+# Versions that are read at once: half a millisecond on the event loop.
+_VERSIONS_AT_ONCE = 500
 
 _PUBLISH = """
 local held = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
 local version = tonumber(ARGV[2])
+local bump = ARGV[1] .. ':' .. ARGV[2]
 if version < held then return 0 end
 if version > held then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
   local now = redis.call('TIME')
-  redis.call('SET', KEYS[3], now[1] .. '.' .. now[2] .. ':' .. ARGV[1])
+  local before, after = redis.call('GET', KEYS[3]) or '', now[1] .. '.' .. now[2] .. ':' .. ARGV[1]
+  redis.call('SET', KEYS[3], after)
+  bump = bump .. ' ' .. before .. ' ' .. after
 end
-redis.call('PUBLISH', KEYS[4], ARGV[1] .. ':' .. ARGV[2])
+redis.call('PUBLISH', KEYS[4], bump)
 return 1
 """
 _PULSE = """
@@ -61,6 +67,15 @@ _ALIVE = """
 local now = redis.call('TIME')
 return redis.call('ZRANGEBYSCORE', KEYS[1], now[1] + now[2] / 1000000 - ARGV[1], '+inf')
 """
+
+
+class Bump(NamedTuple):
+    """What servers are told of a version: the document's name, and the generations around it where it is new."""
+
+    name: str
+    version: int
+    before: bytes = b""
+    after: bytes = b""
 
 
 def ack_key(name: str, version: int) -> str:
@@ -78,14 +93,16 @@ def bump_of(name: str, version: int) -> str:
     return f"{name}:{version}"
 
 
-def read_bump(message: bytes) -> tuple[str, int]:
-    """Read name and version from a bump message.
+def read_bump(message: bytes) -> Bump:
+    """Read a bump message.
 
     Raises:
         ValueError: If it is not one.
     """
-    name, _, version = message.decode().rpartition(":")
-    return name, int(version)
+    document, _, generations = message.partition(b" ")
+    name, _, version = document.decode().rpartition(":")
+    before, _, after = generations.partition(b" ")
+    return Bump(name, int(version), before, after)
 
 
 def publish(cache: redis.Redis, sealed: SealedDocument) -> None:
@@ -249,22 +266,26 @@ class Channel:
             raise LookupError("Valkey was flushed while its documents were read.")
         return envelopes
 
-    async def versions(self) -> dict[str, int]:
-        """Return the published version of each document."""
-        held = await cast(Any, self._cache.hgetall(VERSIONS))
-        return {name.decode(): int(version) for name, version in held.items()}
+    async def versions(self, cursor: int) -> tuple[int, dict[str, int]]:
+        """Return the published versions of some documents, and the cursor of the next; it is 0 at first and at last."""
+        cursor, some = await cast(Any, self._cache.hscan(VERSIONS, cursor, count=_VERSIONS_AT_ONCE))
+        return cursor, {name.decode(): int(version) for name, version in some.items()}
 
-    async def pulse(self) -> bytes | None:
-        """Give a sign of life and return the generation, None after a flush."""
-        generation: bytes | None = await cast(Any, self._cache.eval(_PULSE, 2, SERVERS, GENERATION, self._server_id))
-        return generation
+    async def generation(self) -> bytes:
+        """Return the generation, empty after a flush."""
+        return cast(bytes | None, await self._cache.get(GENERATION)) or b""
 
-    async def acknowledge(self, name: str, version: int) -> None:
-        """Tell publishers that this server holds at least this version."""
-        key = ack_key(name, version)
+    async def pulse(self) -> bytes:
+        """Give a sign of life and return the generation, empty after a flush."""
+        return await cast(Any, self._cache.eval(_PULSE, 2, SERVERS, GENERATION, self._server_id)) or b""
+
+    async def acknowledge(self, held: Mapping[str, int]) -> None:
+        """Tell publishers that this server holds at least these versions, by the documents' names."""
         async with self._cache.pipeline(transaction=False) as pipe:
-            pipe.sadd(key, self._server_id)
-            pipe.expire(key, _ACK_TTL_S)
+            for name, version in held.items():
+                key = ack_key(name, version)
+                pipe.sadd(key, self._server_id)
+                pipe.expire(key, _ACK_TTL_S)
             await pipe.execute()
 
     async def report_warm(self, endpoint_id: str, number: int, reason: str) -> None:

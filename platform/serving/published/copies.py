@@ -1,5 +1,6 @@
 """Copies of the published documents that outlive Valkey: in the object store, and on each node's own disk."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,3 +73,55 @@ class DiskCopies:
         except DocumentForged:
             log.warning("damaged_copy_replaced", path=str(path))
             return 0
+
+
+class CopyWriter:
+    """Writes copies to a node's disk in a thread; what the disk refuses waits in memory until it takes it."""
+
+    def __init__(self, disk: DiskCopies) -> None:
+        self._disk = disk
+        self._unkept: dict[str, SealedDocument] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._is_refused = False
+
+    def keep(self, sealed: SealedDocument) -> None:
+        """Write a copy soon; with the others where the disk has refused some."""
+        self._unkept[sealed.name] = sealed
+        if not self._is_refused:
+            self.write()
+
+    def write(self) -> None:
+        """Begin to write what is not on the disk yet."""
+        if self._unkept and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._write(), name="write copies")
+
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until what is being written is on the disk or refused."""
+        if self._writing:
+            await asyncio.wait({self._writing}, timeout=timeout_s)
+
+    async def _write(self) -> None:
+        while self._unkept:
+            batch, self._unkept = self._unkept, {}
+            try:
+                await asyncio.to_thread(self._write_batch, batch)
+            except OSError as error:
+                self._unkept = batch | self._unkept
+                self._note_refusal(error)
+                return
+            self._is_refused = False
+
+    def _write_batch(self, batch: dict[str, SealedDocument]) -> None:
+        """Write copies and take them out of the batch; the one that is refused comes last of what is left."""
+        for name, sealed in list(batch.items()):
+            del batch[name]
+            try:
+                self._disk.keep([sealed])
+            except OSError:
+                batch[name] = sealed
+                raise
+
+    def _note_refusal(self, error: OSError) -> None:
+        if not self._is_refused:
+            log.warning("documents_not_kept_on_disk", error=str(error))
+        self._is_refused = True

@@ -1,13 +1,19 @@
 """Keeps a model server's directory current: loads it whole at start, then follows the publications.
 
-At start the documents come from Valkey; if it is away or lacks some, from the object store; if that is away too, from
-this node's own disk. Afterwards each bump brings one document. A check every second finds what was missed, and with
-everything else dead the server goes on with what it knows.
+At start the documents come from Valkey. If it is away or lacks some, they come from the object store and from this
+node's own disk, of each document the later version: the controller copies to the store when it sweeps, each server to
+its disk at once, so that a disk may know of a revocation that the store has not heard of. What was deleted is a
+document too, with a version of its own, and no copy is ever taken away: what one of the two lacks never came there, and
+the other's holds. A node that has no copies yet knows in such an outage what the store knows; that may be older.
+
+Afterwards each bump brings one document. A check every second finds what was missed, and with everything else dead the
+server goes on with what it knows.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import redis
 import structlog
@@ -16,8 +22,8 @@ from ...kernel.security import TokenVerifier
 from ...kernel.storage import ObjectStore
 from ..errors import DocumentForged
 from ..models.handover import Handover
-from .channel import FLUSH, Channel, read_bump
-from .copies import DiskCopies, copy_uris, read_copies
+from .channel import FLUSH, Bump, Channel, read_bump
+from .copies import CopyWriter, DiskCopies, copy_uris, read_copies
 from .directory import Directory
 from .documents import Document, SealedDocument, read_envelope, unseal
 from .table import EndpointDocument, Revision
@@ -28,6 +34,7 @@ _CHECK_S = 1.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
 _AT_ONCE = 8
 _OUTAGES = (redis.RedisError, OSError, TimeoutError)
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class _Source:
     names: Callable[[], Awaitable[list[str]]]
     read: Callable[[Sequence[str]], Awaitable[list[bytes]]]
     patience_s: float | None
+    #: Whether what it lists, if anything, is everything, and the latest of it.
+    is_whole: bool = False
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -84,10 +93,13 @@ class Follower:
         self._handover = handover
         #: Documents that are taken over when their models are loaded.
         self._moving: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._generation: bytes | None = b""
+        #: All that was published until then is held; None: not known yet.
+        self._generation: bytes | None = None
+        #: But for documents that were refused, or whose models are being loaded.
+        self._lacks_some = False
+        self._missed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._unkept: dict[str, SealedDocument] = {}
-        self._keeping: asyncio.Task[None] | None = None
+        self._copies = CopyWriter(disk)
         self._is_loaded = False
         self._cache_is_away = False
 
@@ -101,9 +113,10 @@ class Follower:
         except TimeoutError:
             log.warning("cache_silent_at_start")
         await self._load()
-        await self._catch_up_at_start()
+        await self._try_to_catch_up()
         self._is_loaded = True
         self._tasks.append(asyncio.create_task(self._pulse(), name="pulse"))
+        self._tasks.append(asyncio.create_task(self._catch_up_when_behind(), name="catch up"))
 
     async def stop(self) -> None:
         """Stop following and stop counting as alive."""
@@ -112,8 +125,8 @@ class Follower:
             for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=0.1)
-        if self._keeping:
-            await self._keeping
+        self._copies.write()
+        await self._copies.wait()
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._channel.leave()
@@ -126,6 +139,7 @@ class Follower:
         return all(not task.done() for task in self._tasks)
 
     async def _load(self) -> None:
+        """Take what the sources hold, until one has all of it; what is older than what is held changes nothing."""
         for source in self._sources():
             try:
                 documents = await self._load_from(source)
@@ -134,12 +148,13 @@ class Follower:
                 continue
             if documents:
                 log.info("documents_loaded", source=source.name, documents=documents)
+            if documents and source.is_whole:
                 return
 
     def _sources(self) -> tuple[_Source, ...]:
         patience_s = 10 * self._timeout_s
         return (
-            _Source("valkey", self._channel.names, self._channel.read_every, patience_s),
+            _Source("valkey", self._channel.names, self._channel.read_every, patience_s, is_whole=True),
             _Source(
                 "object store",
                 lambda: asyncio.to_thread(copy_uris, self._store),
@@ -162,18 +177,13 @@ class Follower:
             async with asyncio.timeout(source.patience_s):
                 envelopes = await source.read(some)
             await self._take(envelopes)
-            if self._keeping:
-                # What is not on the disk yet is in memory.
-                await asyncio.wait({self._keeping}, timeout=self._timeout_s)
+            # What is not on the disk yet is in memory.
+            await self._copies.wait(self._timeout_s)
         return len(names)
 
-    async def _catch_up_at_start(self) -> None:
-        """Take what Valkey holds after a flush: it is no whole table, and newer than what was loaded elsewhere."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._catch_up()
-        except _OUTAGES as error:
-            self._note_outage(error)
+    async def _ask(self, answer: Awaitable[_Answer]) -> _Answer:
+        async with asyncio.timeout(self._timeout_s):
+            return await answer
 
     async def _follow(self, tried: asyncio.Event) -> None:
         pause = _FIRST_PAUSE_S
@@ -182,8 +192,7 @@ class Follower:
                 async with self._channel.bumps() as bumps:
                     pause = _FIRST_PAUSE_S
                     tried.set()
-                    if self._is_loaded:
-                        await self._catch_up()
+                    self._missed.set()
                     async for bump in bumps:
                         await self._answer(bump)
             except _OUTAGES as error:
@@ -192,45 +201,83 @@ class Follower:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE_S)
 
-    async def _answer(self, bump: bytes) -> None:
+    async def _answer(self, message: bytes) -> None:
         try:
-            name, version = read_bump(bump)
+            bump = read_bump(message)
         except ValueError:
-            log.warning("bump_not_understood", bump=bump[:200].decode("latin-1"))
+            log.warning("bump_not_understood", bump=message[:200].decode("latin-1"))
             return
-        if name == FLUSH and self._flush and not await self._flush():
-            return  # the publisher reminds, and then it is tried again
-        async with asyncio.timeout(self._timeout_s):
-            if name == FLUSH:
-                await self._channel.acknowledge(name, version)
-                return
-            if self._directory.version_of(name) < version:
-                await self._take(await self._channel.read([name]))
-            if self._directory.version_of(name) >= version:
-                await self._channel.acknowledge(name, version)
+        if bump.name != FLUSH:
+            await self._follow_up(bump)
+        elif self._flush is None or await self._flush():
+            # Else the publisher reminds, and then it is tried again.
+            await self._ask(self._channel.acknowledge({bump.name: bump.version}))
+
+    async def _follow_up(self, bump: Bump) -> None:
+        if not self._is_held(bump.name, bump.version):
+            await self._take(await self._ask(self._channel.read([bump.name])))
+        await self._acknowledge({bump.name: bump.version})
+        if self._is_held(bump.name, bump.version):
+            self._note_generation(bump)
+
+    def _note_generation(self, bump: Bump) -> None:
+        """Spare the check where nothing lies between what was held and this bump; it reads thousands of versions."""
+        if bump.after and bump.before == self._generation and not self._lacks_some:
+            self._generation = bump.after
 
     async def _pulse(self) -> None:
+        """Give signs of life, however long it takes to catch up: publishers wait for those who are behind, too."""
         while True:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    generation = await self._channel.pulse()
-                if generation != self._generation:
-                    await self._catch_up()
-                    self._generation = generation
+                if await self._ask(self._channel.pulse()) != self._generation:
+                    self._missed.set()
                 self._outage_is_over()
             except _OUTAGES as error:
                 self._note_outage(error)
+            self._copies.write()
             await asyncio.sleep(self._period_s)
 
+    async def _catch_up_when_behind(self) -> None:
+        while True:
+            await self._missed.wait()
+            self._missed.clear()
+            await self._try_to_catch_up()
+
+    async def _try_to_catch_up(self) -> None:
+        try:
+            await self._catch_up()
+        except _OUTAGES as error:
+            self._note_outage(error)
+
     async def _catch_up(self) -> None:
-        async with asyncio.timeout(10 * self._timeout_s):
-            published = await self._channel.versions()
-            behind = {name: v for name, v in published.items() if v > self._directory.version_of(name)}
-            for some in _batches(list(behind)):
-                await self._take(await self._channel.read(some))
-            for name, version in behind.items():
-                if self._directory.version_of(name) >= version:
-                    await self._channel.acknowledge(name, version)
+        """Take what Valkey holds and this server does not; no step takes longer than its timeout, the whole may."""
+        generation = await self._ask(self._channel.generation())
+        if generation == self._generation:
+            return
+        cursor, lacking = 0, 0
+        while True:
+            cursor, published = await self._ask(self._channel.versions(cursor))
+            lacking += await self._fetch(published)
+            if not cursor:
+                break
+        self._generation, self._lacks_some = generation, lacking > 0
+
+    async def _fetch(self, published: dict[str, int]) -> int:
+        """Take those of the documents that are not held; return how many still are not."""
+        for some in _batches(self._behind(published)):
+            await self._take(await self._ask(self._channel.read(some)))
+            await self._acknowledge({name: published[name] for name in some})
+        return len(self._behind(published))
+
+    def _behind(self, published: dict[str, int]) -> list[str]:
+        return [name for name, version in published.items() if not self._is_held(name, version)]
+
+    async def _acknowledge(self, wanted: dict[str, int]) -> None:
+        if held := {name: version for name, version in wanted.items() if self._is_held(name, version)}:
+            await self._ask(self._channel.acknowledge(held))
+
+    def _is_held(self, name: str, version: int) -> bool:
+        return self._directory.version_of(name) >= version
 
     async def _take(self, envelopes: Iterable[bytes]) -> None:
         """Verify and apply documents; one that is forged or broken is reported and changes nothing."""
@@ -239,6 +286,8 @@ class Follower:
             await asyncio.sleep(0)
             try:
                 sealed = read_envelope(envelope)
+                if self._is_held(sealed.name, sealed.version):
+                    continue
                 document = unseal(sealed, self._verifier)
             except DocumentForged as error:
                 log.error("document_refused", error=error.message)
@@ -248,7 +297,7 @@ class Follower:
             if document is None:
                 self._directory.skip(sealed.name, sealed.version)
             elif not self._moves(sealed, document) and self._directory.apply(document):
-                self._keep(sealed)
+                self._copies.keep(sealed)
 
     def _moves(self, sealed: SealedDocument, document: Document) -> bool:
         """Tell whether the document waits for models; it is then taken over and acknowledged beside all others."""
@@ -267,25 +316,11 @@ class Follower:
     ) -> None:
         await handover.load(document, awaited)
         if self._directory.apply(document):
-            self._keep(sealed)
+            self._copies.keep(sealed)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._channel.acknowledge(sealed.name, sealed.version)
+            await self._acknowledge({sealed.name: sealed.version})
         except _OUTAGES as error:
             self._note_outage(error)
-
-    def _keep(self, sealed: SealedDocument) -> None:
-        self._unkept[sealed.name] = sealed
-        if self._keeping is None or self._keeping.done():
-            self._keeping = asyncio.create_task(self._write_copies(), name="write copies")
-
-    async def _write_copies(self) -> None:
-        while self._unkept:
-            batch, self._unkept = list(self._unkept.values()), {}
-            try:
-                await asyncio.to_thread(self._disk.keep, batch)
-            except OSError as error:
-                log.warning("documents_not_kept_on_disk", error=str(error))
 
     def _note_outage(self, error: Exception) -> None:
         if not self._cache_is_away:
