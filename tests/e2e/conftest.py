@@ -10,7 +10,7 @@ import pytest
 
 from open_load import Load
 from patient import Patient
-from raymill.sdk import Client
+from raymill.sdk import Client, credentials
 from whole_platform import Platform, Tenant, running_platform
 
 
@@ -28,13 +28,15 @@ def platform() -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="session")
-def alice(platform: Platform) -> Iterator[Client]:
-    """Return a client of a registered user."""
+def alice(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a registered user, who stays logged in however long a run takes."""
     with Client(platform.url) as anonymous:
         login = anonymous.auth.register(
             email=f"alice-{secrets.token_hex(4)}@example.com", name="Alice", password="correct horse battery"
         )
-    with Client(platform.url, login.access_token) as client:
+    home = tmp_path_factory.mktemp("alice")
+    credentials.save(home, platform.url, login.access_token, login.refresh_token)
+    with Client.from_home(home) as client:
         yield client
 
 
