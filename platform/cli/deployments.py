@@ -274,9 +274,14 @@ def deploy_version(
             same = find_deployment(client, project_id=project_id, name=name, environment=environment)
         except NotFound:
             raise refused from None
-        if tier not in ("auto", same.tier):
-            # A deployment keeps its tier, and nobody should believe otherwise.
+        if tier not in ("auto", same.tier) or not _serves(client, same, model):
+            # A deployment keeps its tier and its model, and nobody should believe otherwise.
             raise
         more: dict[str, Any] = ({"access": access} if access else {}) | ({} if alias is None else {"alias": alias})
         deployment = client.deployments.update(same.id, version=version, **more, **(options or {}))
     return client.deployments.wait_until_ready(deployment.id, timeout_s=READY_WITHIN_S)
+
+
+def _serves(client: Client, deployment: Deployment, model: str) -> bool:
+    """Tell whether a deployment serves the model of this name or id."""
+    return model in (deployment.model_id, client.models.get(deployment.model_id).name)

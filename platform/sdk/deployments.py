@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from .documents import Document
-from .errors import DeploymentFailed, WaitTimeout
+from .errors import DeploymentFailed, WaitTimeout, error_named
 from .inference_log import FeedbackRecord, InferenceRecord, asked
 from .transport import Transport
 
@@ -24,6 +24,7 @@ class Deployment(Document):
     name: str
     environment: str
     tier: str
+    model_id: str
     endpoint: str
     access: dict[str, Any]
     status: str
@@ -145,11 +146,12 @@ class Deployments:
         """Walk through the states of a deployment until its change has ended, or with ``follow`` for that many seconds.
 
         Raises:
-            NotFound: If there is no such deployment.
+            NotFound: If there is no such deployment, or it is deleted meanwhile.
+            RaymillError: If the platform ends the stream for another reason, such as a login that is over.
         """
         self.get(deployment_id)
-        states = self._transport.events(f"{_PATH}/{deployment_id}/events", {"follow": follow, "seconds": seconds})
-        return (state for name, state in states if name == "state")
+        told = self._transport.events(f"{_PATH}/{deployment_id}/events", {"follow": follow, "seconds": seconds})
+        return _states(told)
 
     def delete(self, deployment_id: str) -> None:
         """Take a deployment down."""
@@ -217,7 +219,16 @@ class Deployments:
 
     def _changed(self, method: str, deployment_id: str, what: str, body: Mapping[str, Any] | None = None) -> Deployment:
         path = f"{_PATH}/{deployment_id}/{what}"
-        return Deployment.model_validate(self._transport.document(method, path, json=body))
+        once = str(uuid4()) if method == "POST" else None
+        return Deployment.model_validate(self._transport.document(method, path, json=body, once=once))
+
+
+def _states(told: Iterator[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
+    for name, content in told:
+        if name == "end":
+            raise error_named(content["type"], content["message"])
+        if name == "state":
+            yield content
 
 
 def _policy(access: str | Mapping[str, Any]) -> dict[str, Any]:

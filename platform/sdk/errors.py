@@ -133,6 +133,11 @@ def error_from(response: httpx.Response) -> RaymillError:
     )
 
 
+def error_named(kind: str, message: str) -> RaymillError:
+    """Build the error that a stream of events names when it ends before its time."""
+    return _BY_TYPE.get(kind, InternalError)(message)
+
+
 def _body(response: httpx.Response) -> dict[str, Any]:
     try:
         body = response.json()

@@ -3,13 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from factories import Tenant
 from model_makers import add_version
@@ -49,6 +50,8 @@ class ModelServer:
     stop: Callable[[], None]
     #: Why revisions do not become warm, by number.
     broken: dict[int, str]
+    #: Asks where the directory changes: there are no locks, and elsewhere it may be seen half changed.
+    ask: Callable[[Callable[[], bool]], bool]
 
 
 @contextmanager
@@ -61,6 +64,12 @@ def model_server(resources: Resources, server_id: str) -> Iterator[ModelServer]:
     def run(coroutine: Callable[[], object]) -> None:
         future: Future[object] = asyncio.run_coroutine_threadsafe(coroutine(), loop)  # type: ignore[arg-type]
         future.result(10)
+
+    def ask(probe: Callable[[], bool]) -> bool:
+        async def answer() -> bool:
+            return probe()
+
+        return asyncio.run_coroutine_threadsafe(answer(), loop).result(10)
 
     follower = Follower(
         directory,
@@ -82,7 +91,7 @@ def model_server(resources: Resources, server_id: str) -> Iterator[ModelServer]:
     warming = asyncio.run_coroutine_threadsafe(warmer.run(), loop)
     until(lambda: resources.cache.zscore("raymill:servers", server_id))
     try:
-        yield ModelServer(directory, lambda: run(follower.stop), broken)
+        yield ModelServer(directory, lambda: run(follower.stop), broken, ask)
     finally:
         run(follower.stop)
         loop.call_soon_threadsafe(warmer.close)
@@ -132,3 +141,33 @@ def make_key(tenant: Tenant, *permissions: str, **more: Any) -> tuple[str, str]:
 
 def token(tenant: Tenant) -> str:
     return str(tenant.tokens["access_token"])
+
+
+@pytest.fixture
+def looks(resources: Resources) -> Iterator[list[str]]:
+    """Every question that was asked for the marks of what is followed."""
+    asked: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "xmin" in statement:
+            asked.append(statement)
+
+    engine = resources.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def once_followed(looks: list[str], change: Callable[[], object]) -> Iterator[None]:
+    """Make a change when the stream that the block opens has asked its first question."""
+    seen = len(looks)
+
+    def wait_and_change() -> None:
+        until(lambda: len(looks) > seen, within_s=20)
+        change()
+
+    with ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(wait_and_change)
+        yield
+        changing.result()

@@ -41,7 +41,7 @@ def test_a_disabled_account_is_refused_when_the_answer_comes(
 
 def test_a_deleted_account_leaves_every_grant(alice: Tenant, admin: Tenant, server: ModelServer) -> None:
     alice.put(f"/projects/{alice.project_id}/members/{admin.user_id}", json={"role": "owner"})
-    assert alice.user_id in server.directory.members[alice.project_id]
+    until(lambda: alice.user_id in server.directory.members.get(alice.project_id, {}))
     assert admin.delete(f"/users/{alice.user_id}").status_code == 204
     assert alice.user_id not in server.directory.members[alice.project_id]
     assert alice.user_id in server.directory.disabled_users

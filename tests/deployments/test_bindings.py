@@ -16,7 +16,7 @@ from raymill.registry.pins import owners
 from raymill.registry.versions import get_version
 
 from .conftest import ModelServer
-from .test_rollouts import deploy, read, served
+from .test_rollouts import deploy, ended, read, serves
 
 pytestmark = pytest.mark.integration
 
@@ -52,28 +52,31 @@ def test_a_move_makes_a_revision_at_once(
     id_ = deploy(alice, alias="champion", environment="staging")
     other = deploy(alice, name="fixed", version=1)
     key = "alice-project.digits.staging"
-    assert (read(alice, id_)["alias"], read(alice, other)["alias"]) == ("champion", None)
+    assert (ended(alice, resources, id_)["alias"], read(alice, other)["alias"]) == ("champion", None)
     assert server.directory.endpoints[key].document.traffic == {1: 100}
     champion(alice, model_id, 3)
+    assert versions_of(read(alice, id_)) == [3, 1]
+    found = ended(alice, resources, id_)
     assert server.directory.endpoints[key].document.traffic == {2: 100}
-    found = read(alice, id_)
     assert (found["status"], found["alias_reason"], versions_of(found)) == ("ready", None, [3, 1])
     assert versions_of(read(alice, other)) == [1]
     with resources.session() as session:
         assert owners(session, get_version(session, model_id, 3).id) == [f"deployment {key}"]
     champion(alice, model_id, 1)
-    assert (versions_of(read(alice, id_)), read(alice, id_)["traffic"]) == ([1, 3, 1], {"3": 100})
+    found = ended(alice, resources, id_)
+    assert (versions_of(found), found["traffic"]) == ([1, 3, 1], {"3": 100})
 
 
 def test_a_lost_event_is_found_by_the_sweep_and_makes_one_revision(
     alice: Tenant, model_id: str, resources: Resources, server: ModelServer
 ) -> None:
     id_ = deploy(alice, alias="champion")
+    ended(alice, resources, id_)
     move_unnoticed(resources, model_id, 2)
     assert versions_of(read(alice, id_)) == [1]
     publisher.sweep(resources)
-    publisher.sweep(resources)
-    assert (versions_of(read(alice, id_)), served(server).traffic) == ([2, 1], {2: 100})
+    assert versions_of(ended(alice, resources, id_)) == [2, 1]
+    serves(server, {2: 100})
     move_unnoticed(resources, model_id, 3)
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(follow_aliases, resources) for _ in range(4)]:
@@ -82,16 +85,17 @@ def test_a_lost_event_is_found_by_the_sweep_and_makes_one_revision(
 
 
 def test_a_revision_that_fails_leaves_the_old_one_until_the_alias_moves_on(
-    alice: Tenant, model_id: str, server: ModelServer
+    alice: Tenant, model_id: str, resources: Resources, server: ModelServer
 ) -> None:
     id_ = deploy(alice, alias="champion")
+    ended(alice, resources, id_)
     server.broken[2] = "no graph in it"
     champion(alice, model_id, 2)
-    found = read(alice, id_)
+    found = ended(alice, resources, id_)
     assert (found["status"], found["traffic"]) == ("degraded", {"1": 100})
     assert found["reason"] == "Revision 2 did not become ready: no graph in it"
     champion(alice, model_id, 3)
-    found = read(alice, id_)
+    found = ended(alice, resources, id_)
     assert (found["status"], found["reason"], found["traffic"]) == ("ready", None, {"3": 100})
 
 
@@ -108,47 +112,54 @@ def test_without_its_alias_a_deployment_stays_as_it_is(
     alice: Tenant, model_id: str, resources: Resources, server: ModelServer
 ) -> None:
     id_ = deploy(alice, alias="champion")
+    ended(alice, resources, id_)
     assert alice.delete(f"/models/{model_id}/aliases/champion").status_code == 204
-    publisher.sweep(resources)
-    found = read(alice, id_)
+    found = ended(alice, resources, id_)
     assert (found["status"], found["traffic"], versions_of(found)) == ("ready", {"1": 100}, [1])
     assert found["alias_reason"] == "The alias 'champion' is gone; the revisions stay."
     assert alice.get(f"/deployments/{id_}/status").json()["alias_reason"] == found["alias_reason"]
     champion(alice, model_id, 2)
-    found = read(alice, id_)
+    found = ended(alice, resources, id_)
     assert (found["alias_reason"], found["traffic"]) == (None, {"2": 100})
 
 
 def test_a_version_that_cannot_be_served_is_named_as_the_reason(
-    alice: Tenant, model_id: str, server: ModelServer
+    alice: Tenant, model_id: str, resources: Resources, server: ModelServer
 ) -> None:
     id_ = deploy(alice, alias="champion")
+    ended(alice, resources, id_)
     alice.post(f"/models/{model_id}/versions", json={})
     alice.put(f"/models/{model_id}/versions/4/artifacts/notes.txt", params={"type": "config"}, content=b"none")
     alice.post(f"/models/{model_id}/versions/4/complete", json={})
     champion(alice, model_id, 4)
-    found = read(alice, id_)
+    found = ended(alice, resources, id_)
     assert (found["status"], found["traffic"], versions_of(found)) == ("ready", {"1": 100}, [1])
     assert found["alias_reason"].startswith("The alias 'champion' names version 4: Version 4 has no ONNX artifact")
     champion(alice, model_id, 2)
-    assert (read(alice, id_)["alias_reason"], served(server).traffic) == (None, {2: 100})
+    assert ended(alice, resources, id_)["alias_reason"] is None
+    serves(server, {2: 100})
 
 
 def test_what_is_done_by_hand_stays_until_the_alias_moves(
     alice: Tenant, model_id: str, resources: Resources, server: ModelServer
 ) -> None:
     id_ = deploy(alice, alias="champion")
+    ended(alice, resources, id_)
     champion(alice, model_id, 2)
+    ended(alice, resources, id_)
     alice.post(f"/deployments/{id_}/rollback")
-    publisher.sweep(resources)
-    assert (served(server).traffic, versions_of(read(alice, id_))) == ({1: 100}, [2, 1])
+    assert versions_of(ended(alice, resources, id_)) == [2, 1]
+    serves(server, {1: 100})
     champion(alice, model_id, 3)
-    assert served(server).traffic == {3: 100}
+    ended(alice, resources, id_)
+    serves(server, {3: 100})
     alice.post(f"/deployments/{id_}/stop")
     champion(alice, model_id, 1)
-    assert (read(alice, id_)["status"], served(server).traffic) == ("stopped", {})
+    assert read(alice, id_)["status"] == "stopped"
+    serves(server, {})
     alice.post(f"/deployments/{id_}/start")
-    assert served(server).traffic == {4: 100}
+    assert ended(alice, resources, id_)["traffic"] == {"4": 100}
+    serves(server, {4: 100})
 
 
 def test_an_alias_is_followed_from_one_change_to_the_other(alice: Tenant, model_id: str, server: ModelServer) -> None:

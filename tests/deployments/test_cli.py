@@ -12,8 +12,9 @@ from raymill.cli.deployments import deploy
 from raymill.cli.models import app as models
 from raymill.kernel.settings import Settings
 from raymill.sdk.credentials import save
+from registry_makers import import_version, make_model
 
-from .conftest import Door, ModelServer, make_key, token
+from .conftest import Door, ModelServer, make_key, once_followed, token
 
 pytestmark = pytest.mark.integration
 
@@ -94,6 +95,27 @@ def test_a_deployment_follows_an_alias_by_the_command_line(
     assert "ready; revision 3: 100 %" in raymill("deployments", "show", "digits")
     raymill("models", "alias", "delete", "digits", "champion")
     assert "The alias 'champion' is gone" in raymill("deployments", "show", "digits")
+
+
+def test_a_name_that_another_model_has_is_refused(
+    raymill: Raymill, alice: Tenant, three: int, server: ModelServer
+) -> None:
+    import_version(alice, make_model(alice, "other"))
+    raymill("deploy", "digits", "--version", "1")
+    refused = raymill("deploy", "other", "--name", "digits", code=1)
+    (found,) = alice.get("/deployments").json()["items"]
+    assert [revision["model_version"] for revision in found["revisions"]] == [1], refused
+    raymill("deploy", found["model_id"], "--name", "digits", "--version", "2")
+    assert "revision 2: version 2, ready" in raymill("deployments", "show", "digits")
+
+
+def test_events_that_end_before_their_time_are_an_error(
+    raymill: Raymill, alice: Tenant, digits: int, server: ModelServer, looks: list[str]
+) -> None:
+    raymill("deploy", "digits")
+    with once_followed(looks, lambda: alice.post("/auth/logout-all")):
+        told = raymill("deployments", "events", "digits", "--follow", code=1)
+    assert "ready; revision 1: 100 %" in told
 
 
 def test_a_key_goes_with_keys_alone() -> None:

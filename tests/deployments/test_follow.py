@@ -3,13 +3,11 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import event
 
 from factories import Tenant
 from raymill.deployments import publisher
@@ -18,7 +16,7 @@ from raymill.kernel.resources import Resources
 from raymill.kernel.settings import LimitSettings, Settings
 from timing import Clock, until
 
-from .conftest import ModelServer, model_server, token
+from .conftest import ModelServer, model_server, once_followed, token
 from .test_rollouts import deploy
 
 pytestmark = pytest.mark.integration
@@ -28,21 +26,6 @@ pytestmark = pytest.mark.integration
 def settings(settings: Settings) -> Settings:
     """Settings that let one account follow two streams, and a process keep three."""
     return settings.model_copy(update={"limits": LimitSettings(streams=3, streams_per_principal=2)})
-
-
-@pytest.fixture
-def looks(resources: Resources) -> Iterator[list[str]]:
-    """Every question that was asked for the marks of what is followed."""
-    asked: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if "xmin" in statement:
-            asked.append(statement)
-
-    engine = resources.database.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield asked
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def follow(tenant: Tenant, deployment_id: str, last: str | None = None, **params: Any) -> list[dict[str, Any]]:
@@ -93,21 +76,17 @@ def test_the_time_is_up_and_a_stranger_is_told_nothing(alice: Tenant, bob: Tenan
     assert bob.get(f"/deployments/{id_}/events", params={"seconds": 0}).status_code == 404
 
 
-def test_a_dead_session_ends_the_stream(alice: Tenant, digits: int) -> None:
+def test_a_dead_session_ends_the_stream(alice: Tenant, digits: int, looks: list[str]) -> None:
     id_ = deploy(alice)
-    leaving = threading.Timer(0.3, lambda: alice.post("/auth/logout-all"))
-    leaving.start()
-    events = follow(alice, id_, follow=True, seconds=20)
-    leaving.join()
+    with once_followed(looks, lambda: alice.post("/auth/logout-all")):
+        events = follow(alice, id_, follow=True, seconds=20)
     assert (events[-1]["event"], events[-1]["type"]) == ("end", "AUTHENTICATION_ERROR")
 
 
-def test_a_deleted_deployment_ends_the_stream(alice: Tenant, digits: int) -> None:
+def test_a_deleted_deployment_ends_the_stream(alice: Tenant, digits: int, looks: list[str]) -> None:
     id_ = deploy(alice)
-    deleting = threading.Timer(0.3, lambda: alice.delete(f"/deployments/{id_}"))
-    deleting.start()
-    events = follow(alice, id_, follow=True, seconds=20)
-    deleting.join()
+    with once_followed(looks, lambda: alice.delete(f"/deployments/{id_}")):
+        events = follow(alice, id_, follow=True, seconds=20)
     assert (events[-1]["event"], events[-1]["type"]) == ("end", "RESOURCE_NOT_FOUND")
 
 

@@ -1,6 +1,8 @@
 """Publishing and its repair, on a real PostgreSQL and Valkey and with the real follower."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,12 @@ from sqlmodel import select
 
 from factories import Tenant
 from model_makers import add_version
+from raymill.controller.leases import LeaseKeeper
+from raymill.controller.scheduler import Scheduler
+from raymill.controller.steps import GLOBAL, global_steps
 from raymill.deployments import publisher
 from raymill.deployments.events import DeploymentChanged
-from raymill.deployments.models import Publication
+from raymill.deployments.models import Deployment, Publication
 from raymill.deployments.publication import Subject, commit
 from raymill.kernel import cache
 from raymill.kernel.events import EventBus, record
@@ -61,7 +66,8 @@ def make_key(tenant: Tenant, number: int) -> str:
 
 def test_fifty_keys_made_at_once_are_all_known_when_answered(alice: Tenant, server: ModelServer) -> None:
     def known_at_once(number: int) -> bool:
-        return bytes.fromhex(hash_secret(make_key(alice, number))) in server.directory.keys
+        digest = bytes.fromhex(hash_secret(make_key(alice, number)))
+        return server.ask(lambda: digest in server.directory.keys)
 
     with ThreadPoolExecutor(10) as pool:
         known = list(pool.map(known_at_once, range(50)))
@@ -101,6 +107,35 @@ def test_one_sweep_repairs_a_flushed_valkey(alice: Tenant, digits: int, resource
     assert channel.published_versions(resources.cache) == before
     with model_server(resources, "late") as server:
         assert set(server.directory.endpoints) == {"alice-project.digits"}
+
+
+def test_an_object_store_that_refuses_holds_up_neither_repair_nor_rollouts(
+    alice: Tenant, digits: int, resources: Resources
+) -> None:
+    deployment_id = deploy(alice)
+    folder = resources.settings.home / "objects" / ".serving"
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("in the way")
+    resources.cache.flushall()
+    with controller(resources):
+        with model_server(resources, "one"):
+            until(lambda: status(alice, deployment_id) == "ready", within_s=30)
+        assert set(channel.published_versions(resources.cache)) >= {ENDPOINT}
+        folder.unlink()
+        until(lambda: len(copy_uris(resources.store)) == len(kept(resources)), within_s=30)
+
+
+@contextmanager
+def controller(resources: Resources) -> Iterator[None]:
+    """Run what the controller does for publications."""
+    keeper = LeaseKeeper(resources.database, names={GLOBAL}, holder="one", life_s=5)
+    steps = [step for step in global_steps(resources) if step.name in ("publications", "copies")]
+    scheduler = Scheduler(steps, keeper)
+    scheduler.start()
+    try:
+        yield
+    finally:
+        scheduler.stop(timeout_s=20)
 
 
 def test_a_sweep_that_finds_nothing_writes_nothing(alice: Tenant, digits: int, resources: Resources) -> None:
@@ -173,8 +208,11 @@ def test_sweep_says_that_no_server_runs_and_notices_one(alice: Tenant, digits: i
     with model_server(resources, "one"):
         until(lambda: publisher.sweep(resources) or status(alice, deployment_id) == "ready")
         with model_server(resources, "two"):
-            publisher.sweep(resources)
-            assert alice.get(f"/deployments/{deployment_id}/status").json()["replicas"] == 2
+            replicas = lambda: alice.get(f"/deployments/{deployment_id}/status").json()["replicas"]  # noqa: E731
+            until(lambda: publisher.sweep(resources) or replicas() == 2)
+        with resources.session() as session:
+            session.get_one(Deployment, deployment_id).status = "degraded"
+        until(lambda: publisher.sweep(resources) or replicas() == 1)
 
 
 def test_deleted_endpoints_are_tombstones_in_valkey_and_in_the_store(
@@ -182,6 +220,7 @@ def test_deleted_endpoints_are_tombstones_in_valkey_and_in_the_store(
 ) -> None:
     alice.delete(f"/deployments/{deploy(alice)}")
     publisher.sweep(resources)
+    publisher.store_copies(resources)
     envelope = resources.cache.hget(channel.DOCUMENTS, ENDPOINT)
     assert isinstance(envelope, bytes)
     assert isinstance(unseal(read_envelope(envelope), resources.signer.verifier), Tombstone)
@@ -191,14 +230,14 @@ def test_deleted_endpoints_are_tombstones_in_valkey_and_in_the_store(
 
 def test_a_revoked_key_is_gone_when_that_is_answered(alice: Tenant, server: ModelServer) -> None:
     make_key(alice, 1)
-    assert server.directory.keys
+    until(lambda: server.directory.keys)
     key_id = alice.get("/api-keys").json()["items"][0]["id"]
     assert alice.delete(f"/api-keys/{key_id}").status_code == 204
     assert server.directory.keys == {}
 
 
 def test_a_deleted_project_takes_its_grants_along(alice: Tenant, server: ModelServer) -> None:
-    assert alice.project_id in server.directory.members
+    until(lambda: alice.project_id in server.directory.members)
     assert alice.delete(f"/projects/{alice.project_id}").status_code == 204
     assert alice.project_id not in server.directory.members
 

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +12,14 @@ from hypothesis import strategies as st
 
 from factories import Tenant
 from raymill.compute.cluster import ClusterUnreachable
+from raymill.compute.dynamic_apps import deployment_options
 from raymill.deployments.publisher import sweep
 from raymill.deployments.reconcile import DedicatedApps, Make, Remove, plan
 from raymill.deployments.rollouts import settle
-from raymill.deployments.runtime import AppState, WantedApp
+from raymill.deployments.runtime import AppState, WantedApp, spec_of
+from raymill.deployments.schemas import ResourceRequest, Scaling
 from raymill.kernel.resources import Resources
+from raymill.serving.published import channel
 from timing import Clock, until
 
 from .conftest import ModelServer
@@ -66,6 +71,29 @@ def test_once_done_nothing_is_left_to_do(wanted: dict[str, str], observed: dict[
     left = {name: app for name, app in observed.items() if app.status != "DELETING"}
     assert plan(wanted, observed) == []
     assert left.keys() <= wanted.keys()
+
+
+def test_what_is_asked_for_reaches_serve() -> None:
+    app = WantedApp(
+        name="ep-1",
+        format="torchscript",
+        sha256="0" * 64,
+        size_bytes=10,
+        signature=SIGNATURE,
+        requested=ResourceRequest(cpus=2.5, gpus=0.5, memory_bytes=3 * 2**30).model_dump(),
+        scaling=Scaling(
+            min_replicas=1, max_replicas=4, target_ongoing_requests=7, scale_to_zero_after_s=9
+        ).model_dump(),
+    )
+    options = deployment_options(spec_of(app, Path("/cache")))
+    asked = options["ray_actor_options"]
+    assert (asked["num_cpus"], asked["num_gpus"], asked["memory"]) == (2.5, 0.5, 3 * 2**30)
+    scaled = options["autoscaling_config"]
+    assert (scaled["min_replicas"], scaled["max_replicas"], scaled["target_ongoing_requests"]) == (1, 4, 7)
+    assert (scaled["downscale_to_zero_delay_s"], options["max_ongoing_requests"] >= 7) == (9, True)
+    other = replace(app, requested=ResourceRequest().model_dump())
+    assert deployment_options(spec_of(other, Path("/cache")))["ray_actor_options"]["memory"] > other.size_bytes
+    assert other.fingerprint != app.fingerprint
 
 
 class SteeredApps:
@@ -230,6 +258,34 @@ def test_the_app_before_stays_a_while_after_its_traffic(
 
 
 @pytest.mark.integration
+def test_of_a_deployment_one_app_stays_that_nothing_wants(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    warmed(resources, made, 1)
+    for number in (2, 3, 4):
+        alice.patch(f"/deployments/{made['id']}", json={"version": 1, "promote": False})
+        loop.step()
+        warmed(resources, made, number)
+        clock.now += 1
+        loop.step()
+    assert sorted(cluster.apps) == [f"ep-{made['id']}-r1", f"ep-{made['id']}-r4"]
+
+
+@pytest.mark.integration
+def test_an_app_that_was_superseded_while_it_ran_goes_at_once(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    alice.patch(f"/deployments/{made['id']}", json={"version": 1})
+    loop.step()
+    assert cluster.removed == [f"ep-{made['id']}-r1"]
+
+
+@pytest.mark.integration
 def test_a_stopped_deployment_has_no_app_until_it_starts(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
 ) -> None:
@@ -243,6 +299,21 @@ def test_a_stopped_deployment_has_no_app_until_it_starts(
     assert alice.post(f"/deployments/{made['id']}/start").is_success
     loop.step()
     assert len(cluster.apps) == 1
+
+
+@pytest.mark.integration
+def test_a_stop_that_nobody_noticed_takes_no_replica_away(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, server: ModelServer
+) -> None:
+    made = ready_program(alice, resources, loop)
+    app = cluster.made[0]
+    cluster.apps[app.name] = state(made_from=app.fingerprint, replicas=2)
+    loop.step()
+    assert alice.post(f"/deployments/{made['id']}/stop").json()["replicas"] == 0
+    assert alice.post(f"/deployments/{made['id']}/start").is_success
+    loop.step()
+    until(lambda: now_ready(resources, alice, made))
+    assert read(alice, made)["replicas"] == 2
 
 
 def fail(cluster: SteeredApps, number: int = 0) -> None:
@@ -262,6 +333,7 @@ def test_a_revision_whose_app_fails_never_gets_traffic(
     loop.step()
     found = read(alice, made)
     assert (found["status"], found["traffic"], found["revisions"][0]["status"]) == ("failed", {}, "failed")
+    assert (found["resources"]["shared"], found["resources"]["cpus"]) == (False, 1)
     assert "The app of revision 1 fails: no zip" in found["reason"]
     loop.step()
     assert cluster.removed == [cluster.made[0].name]
@@ -372,6 +444,14 @@ def test_a_scaled_deployment_is_ready_with_its_replicas_and_degraded_when_they_f
     found = read(alice, made)
     reason = "The app of revision 1 has 1 of 3 replicas: 2 replicas find no CPU"
     assert (found["status"], found["reason"], found["traffic"]) == ("deploying", reason, {"1": 100})
+    # Neither another change nor a model server that joins takes that away.
+    alice.patch(f"/deployments/{made['id']}", json={"timeout_s": 2})
+    loop.step()
+    assert read(alice, made)["reason"] == reason
+    resources.cache.zadd(channel.SERVERS, {"silent": 9_999_999_999})
+    sweep(resources)
+    assert read(alice, made)["reason"] == reason
+    resources.cache.zrem(channel.SERVERS, "silent")
     clock.now += resources.settings.controller.app_patience_s
     loop.step()
     found = read(alice, made)
@@ -471,3 +551,52 @@ def test_nothing_is_done_while_the_cluster_is_away(alice: Tenant, loop: Dedicate
     cluster.is_reachable = True
     loop.step()
     assert len(cluster.made) == 1
+
+
+@pytest.mark.integration
+def test_what_is_said_of_an_app_is_said_no_longer_than_it_is_so(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, server: ModelServer
+) -> None:
+    made = ready_program(alice, resources, loop)
+    resources.cache.zadd(channel.SERVERS, {"silent": 9_999_999_999})
+    alice.patch(f"/deployments/{made['id']}", json={"timeout_s": 2})
+    sweep(resources)
+    waits = "Not every model server follows the latest change yet."
+    assert read(alice, made)["reason"] == waits
+    app = cluster.made[0]
+    cluster.apps[app.name] = state("DEPLOYING", made_from=app.fingerprint, replicas=0)
+    loop.step()
+    sweep(resources)
+    assert read(alice, made)["reason"] == "The app of revision 1 has 0 of 1 replicas."
+    cluster.apps[app.name] = state(made_from=app.fingerprint)
+    loop.step()
+    sweep(resources)
+    assert read(alice, made)["reason"] == waits
+    resources.cache.zrem(channel.SERVERS, "silent")
+    until(lambda: now_ready(resources, alice, made))
+
+
+@pytest.mark.integration
+def test_a_cluster_is_whole_when_each_app_has_run_or_failed(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
+) -> None:
+    loop.begin()
+    assert loop.whole.is_set()
+    for name in ("one", "two"):
+        import_program(alice, name)
+        deploy(alice, name)
+    new = DedicatedApps(resources, cluster)
+    new.begin()
+    new.step()
+    assert not new.whole.is_set()
+    first, second = cluster.made
+    cluster.apps[second.name] = state("DEPLOYING", made_from=second.fingerprint, replicas=0)
+    new.step()
+    assert not new.whole.is_set()
+    fail(cluster, 1)
+    new.step()
+    assert new.whole.is_set()
+    # And whatever becomes of them later, a controller that runs does not wait for them.
+    del cluster.apps[first.name]
+    new.step()
+    assert new.whole.is_set()

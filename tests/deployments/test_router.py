@@ -11,6 +11,7 @@ from raymill.kernel.resources import Resources
 from raymill.registry import lineage, pins, versions
 
 from .conftest import ModelServer, until
+from .test_rollouts import ended
 
 pytestmark = pytest.mark.integration
 
@@ -84,6 +85,33 @@ def test_the_same_idempotency_key_makes_one_deployment(alice: Tenant, digits: in
     assert len(alice.get("/deployments").json()["items"]) == 1
 
 
+def test_the_same_idempotency_key_changes_a_deployment_once(
+    alice: Tenant, digits: int, resources: Resources, server: ModelServer
+) -> None:
+    id_ = deploy(alice)["id"]
+    path = f"/deployments/{id_}"
+    for _ in range(2):
+        ended(alice, resources, id_)
+        alice.patch(path, json={})
+    ended(alice, resources, id_)
+
+    def twice(what: str, **body: Any) -> list[dict[str, Any]]:
+        headers = {"Idempotency-Key": what}
+        answers = [alice.post(f"{path}/{what}", json=body, headers=headers) for _ in range(2)]
+        assert all(answer.is_success for answer in answers), answers[0].text
+        return [answer.json() for answer in answers]
+
+    # Each would go on by itself: further back, to another revision, or from stopped to started.
+    assert [found["traffic"] for found in twice("rollback")] == [{"2": 100}] * 2
+    assert [found["traffic"] for found in twice("promote", revision=3)] == [{"3": 100}] * 2
+    assert [found["status"] for found in twice("stop")] == ["stopped"] * 2
+    first, second = twice("start")
+    assert first == second
+    assert alice.get(path).json()["traffic"] in ({}, {"3": 100})
+    refused = alice.post(f"{path}/promote", json={"revision": 1}, headers={"Idempotency-Key": "promote"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "RESOURCE_CONFLICT")
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
@@ -146,6 +174,9 @@ def test_lineage_leads_from_the_version_to_the_deployment(alice: Tenant, digits:
     assert [(edge.source_id, edge.target_id) for edge in edges] == [
         (made["revisions"][0]["model_version_id"], made["id"])
     ]
+    alice.delete(f"/deployments/{made['id']}")
+    with resources.session() as session:
+        assert lineage.lineage_of(session, "deployment", made["id"]) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from factories import Tenant, make_admin
+from raymill.deployments.rollouts import revisions_of, settle
+from raymill.kernel.resources import Resources
 
 from .conftest import NAME, ModelServer
 from .test_reconcile import import_program
@@ -76,6 +78,10 @@ def test_null_takes_a_limit_away(alice: Tenant, digits: int, server: ModelServer
         ({"routing": {"sticky_header": "a b"}}, "pattern"),
         ({"resources": {"cpus": 2}}, "no replicas of its own"),
         ({"scaling": {"max_replicas": 2}}, "no replicas of its own"),
+        ({"resources": None, "scaling": None}, "resources, scaling cannot be null"),
+        ({"access": None}, "access cannot be null"),
+        ({"promote": True, "timeout_s": 5}, "promote goes with a new revision"),
+        ({"promote": False, "alias": None}, "promote goes with a new revision"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(alice: Tenant, digits: int, body: dict[str, Any], words: str) -> None:
@@ -104,6 +110,18 @@ def test_a_dedicated_deployment_scales(alice: Tenant) -> None:
     assert (changed["resources"]["cpus"], len(changed["revisions"])) == (2, 1)
 
 
+def test_a_dedicated_deployment_does_not_batch(alice: Tenant, digits: int) -> None:
+    import_program(alice, "net")
+    for more in ({"name": "net", "model": "net"}, {"tier": "dedicated"}):
+        body = {"project_id": alice.project_id, "name": "digits", "model": "digits", "batching": {}} | more
+        refused = alice.post("/deployments", json=body)
+        assert (refused.status_code, "batching is for the serverless tier" in refused.text) == (422, True), refused.text
+    assert alice.get("/deployments").json()["items"] == []
+    path = f"/deployments/{deploy(alice, name='net', model='net')['id']}"
+    assert alice.patch(path, json={"batching": {"max_size": 8}}).status_code == 422
+    assert alice.patch(path, json={"batching": None}).status_code == 200
+
+
 def test_replicas_of_a_dedicated_deployment_count_against_the_quotas(alice: Tenant, bob: Tenant) -> None:
     admin = make_admin(bob)
     import_program(alice, "net")
@@ -124,3 +142,42 @@ def test_replicas_of_a_dedicated_deployment_count_against_the_quotas(alice: Tena
     assert used() == 0
     admin.put(f"/projects/{alice.project_id}/quotas", json={"cpus": 1}).raise_for_status()
     assert alice.post(f"{path}/start").status_code == 409
+
+
+def test_every_app_of_a_dedicated_deployment_counts_but_one_on_its_way(
+    alice: Tenant, bob: Tenant, resources: Resources
+) -> None:
+    admin = make_admin(bob)
+    import_program(alice, "net")
+    id_ = deploy(alice, name="net", model="net", resources={"cpus": 2})["id"]
+    path = f"/deployments/{id_}"
+
+    def used() -> float:
+        found: float = alice.get(f"/projects/{alice.project_id}/usage").json()["quotas"]["cpus"]["used"]
+        return found
+
+    def warmed(number: int) -> None:
+        with resources.session() as session:
+            assert settle(session, id_, {number: ""})
+            for row in revisions_of(session, [id_]):
+                row.app_status, row.app_replicas = "RUNNING", 1
+
+    def more() -> int:
+        return int(alice.patch(path, json={"version": 1, "promote": False}).status_code)
+
+    warmed(1)
+    admin.put(f"/projects/{alice.project_id}/quotas", json={"cpus": 4}).raise_for_status()
+    assert [(more(), used()) for _ in range(3)] == [(200, 2), (200, 4), (409, 4)]
+    warmed(2)
+    warmed(3)
+    assert used() == 2
+    admin.put(f"/projects/{alice.project_id}/quotas", json={"cpus": 2}).raise_for_status()
+    split = {"weights": {"1": 50, "2": 50}}
+    assert alice.put(f"{path}/traffic", json=split).json()["details"]["quota"] == "cpus"
+    admin.put(f"/projects/{alice.project_id}/quotas", json={"cpus": 4}).raise_for_status()
+    assert (alice.put(f"{path}/traffic", json=split).status_code, used()) == (200, 4)
+    # A limit that was lowered takes nothing away, and keeps nobody from going back.
+    admin.put(f"/projects/{alice.project_id}/quotas", json={"cpus": 1}).raise_for_status()
+    assert (alice.patch(path, json={"timeout_s": 3}).status_code, used()) == (200, 4)
+    assert (alice.post(f"{path}/promote", json={"revision": 2}).status_code, used()) == (200, 2)
+    assert (alice.post(f"{path}/rollback").status_code, used()) == (200, 2)
