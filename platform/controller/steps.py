@@ -1,7 +1,7 @@
 """What the controller does, how often, and under which lease."""
 
 from ..compute.cluster import Cluster
-from ..deployments.publisher import sweep
+from ..deployments.publisher import store_copies, sweep
 from ..deployments.reconcile import DedicatedApps
 from ..deployments.runtime import ServeAppRuntime
 from ..kernel.resources import Resources
@@ -32,6 +32,8 @@ def global_steps(resources: Resources) -> list[Step]:
     return [
         # What was missed in an outage is published as soon as it is over.
         Step("publications", GLOBAL, lambda: sweep(resources), every_s, longest_pause_s=every_s),
+        # By itself: a store that hangs or refuses must not hold up what model servers and rollouts wait for.
+        Step("copies", GLOBAL, lambda: store_copies(resources), every_s, limit_s=600.0),
         Step("lost-jobs", GLOBAL, LostJobs(resources, prefix=_CLUSTER).step, every_s),
         Step("cleanup", GLOBAL, lambda: clean(resources), _HOUR_S),
         Step("logins", GLOBAL, lambda: forget_logins(resources), _HOUR_S, limit_s=600.0),
@@ -42,8 +44,8 @@ def global_steps(resources: Resources) -> list[Step]:
     ]
 
 
-def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> Scheduler:
-    """Put together the loops of one controller; the caller starts and stops them."""
+def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> tuple[Scheduler, DedicatedApps]:
+    """Put together the loops of one controller; the caller starts and stops them, and may ask for the apps."""
     lease = cluster_lease(cluster_id)
     controller = resources.settings.controller
     keeper = LeaseKeeper(resources.database, names=(GLOBAL, lease), holder=holder, life_s=controller.lease_s)
@@ -56,4 +58,4 @@ def make_scheduler(resources: Resources, *, cluster_id: str, holder: str) -> Sch
         resources, ServeAppRuntime(resources.settings), is_heard=lambda: keeper.token(GLOBAL) is not None
     )
     own_apps = Step("dedicated-apps", lease, dedicated.step, controller.sweep_s, limit_s=60.0)
-    return Scheduler([*global_steps(resources), jobs, apps, own_apps], keeper)
+    return Scheduler([*global_steps(resources), jobs, apps, own_apps], keeper), dedicated

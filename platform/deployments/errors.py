@@ -72,6 +72,15 @@ class BoundsCrossed(ValidationFailed):
         )
 
 
+class BatchingNotApplicable(ValidationFailed):
+    """Raised when a client wants the requests of a deployment with replicas of its own to be batched."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A dedicated deployment runs each request by itself; batching is for the serverless tier.",
+        )
+
+
 class ScalingNotApplicable(ValidationFailed):
     """Raised when a client wants to set the replicas of a deployment that shares the pool."""
 

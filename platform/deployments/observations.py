@@ -13,14 +13,14 @@ from .models import Deployment, Revision
 from .rollouts import locked, record_change, revisions_of, settle, to_warm
 from .runtime import AppState, WantedApp
 from .schemas import DeploymentStatus, RevisionStatus
-from .tiers import FAILED, LATE, RUNNING, UNWELL, UPDATING, is_down
+from .tiers import ABOUT_APP, FAILED, LATE, RUNNING, UNWELL, UPDATING, is_down
 
 _MAX_MESSAGE = 2000
 # How a traceback ends when a model cannot be loaded.
 _BROKEN = "ModelBroken: "
-_THE_APP = "The app of revision"
 _WORKING = frozenset({DeploymentStatus.READY, DeploymentStatus.DEPLOYING})
-_NOWHERE = AppState("", "", None, 0)
+#: What a cluster says of an app that it does not have.
+NOWHERE = AppState("", "", None, 0)
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,10 @@ def note(resources: Resources, observed: Mapping[str, AppState], *, late: Collec
     with resources.session() as session:
         changed = [
             (deployment.id, revision.id)
-            for revision, deployment in revisions_with_apps(session)
-            if _said(revision) != _judged(deployment, revision, observed, late) or _is_untold(deployment, revision)
+            for deployment, revisions in _by_deployment(revisions_with_apps(session))
+            for revision in revisions
+            if _said(revision) != _judged(deployment, revision, observed, late)
+            or (revision is revisions[-1] and _is_untold(deployment, revisions))
         ]
     for deployment_id, revision_id in changed:
         with resources.session() as session:
@@ -94,19 +96,23 @@ def note(resources: Resources, observed: Mapping[str, AppState], *, late: Collec
                 _note_one(session, deployment, revision, _judged(deployment, revision, observed, late))
 
 
-def _is_untold(deployment: Deployment, revision: Revision) -> bool:
-    """Tell whether a deployment still waits for an app of which the worst is known already."""
-    if deployment.status != DeploymentStatus.DEPLOYING or deployment.pending_traffic:
-        return False
-    trouble = _trouble(deployment, revision)
-    return trouble is not None and trouble.status == DeploymentStatus.DEGRADED
+def _by_deployment(rows: Sequence[tuple[Revision, Deployment]]) -> list[tuple[Deployment, list[Revision]]]:
+    found: dict[str, tuple[Deployment, list[Revision]]] = {}
+    for revision, deployment in rows:
+        found.setdefault(deployment.id, (deployment, []))[1].append(revision)
+    return list(found.values())
+
+
+def _is_untold(deployment: Deployment, revisions: Sequence[Revision]) -> bool:
+    """Tell whether a deployment does not say, or not any more, what its apps are known to do."""
+    return _verdict(deployment, revisions) != (deployment.status, deployment.reason)
 
 
 def _judged(
     deployment: Deployment, revision: Revision, observed: Mapping[str, AppState], late: Collection[str]
 ) -> AppState:
     """Return a state as it is written down: an app that runs, but not as it is wanted, is not said to run."""
-    state = observed.get(revision.app or "", _NOWHERE)
+    state = observed.get(revision.app or "", NOWHERE)
     status = state.status
     is_wanted = needs_app(deployment, revision) and not has_failed(state)
     if is_wanted and not is_there(state, wanted_app(revision, deployment).fingerprint):
@@ -130,27 +136,31 @@ def _note_one(session: Session, deployment: Deployment, revision: Revision, stat
     if has_failed(state) and to_warm(deployment, [revision]):
         settle(session, deployment.id, {revision.number: _failure(revision)})
     else:
-        _tell(deployment, revisions_of(session, [deployment.id]))
+        newest_first = revisions_of(session, [deployment.id])
+        deployment.status, deployment.reason = _verdict(deployment, newest_first[::-1])
     if is_down(revision) != was_down and _has_traffic(deployment, revision):
         # Model servers say whether the endpoint is ready.
         record_change(session, deployment)
 
 
-def _tell(deployment: Deployment, revisions: Sequence[Revision]) -> None:
-    """Let a deployment say how its apps are; what else is wrong with it stays said."""
-    troubles = [trouble for row in reversed(revisions) if row.app and (trouble := _trouble(deployment, row))]
+def _verdict(deployment: Deployment, revisions: Sequence[Revision]) -> tuple[str, str | None]:
+    """Return the status and reason that the apps, oldest first, give a deployment; what else is wrong stays said."""
+    troubles = [trouble for row in revisions if row.app and (trouble := _trouble(deployment, row))]
     worst = next((each for each in troubles if each.status == DeploymentStatus.DEGRADED), next(iter(troubles), None))
-    is_ours = (deployment.reason or "").startswith(_THE_APP)
+    is_ours = (deployment.reason or "").startswith(ABOUT_APP)
     if worst and deployment.pending_traffic:
         # A rollout is under way: its end counts, and what it replaces may well be broken.
         worst = Trouble(DeploymentStatus.DEPLOYING, worst.reason)
     if deployment.status in _WORKING and worst:
-        deployment.status, deployment.reason = worst.status, worst.reason
-    elif deployment.status == DeploymentStatus.DEGRADED and is_ours:
+        return worst.status, worst.reason
+    if deployment.status == DeploymentStatus.DEPLOYING and is_ours:
+        return deployment.status, None
+    if deployment.status == DeploymentStatus.DEGRADED and is_ours:
         if worst is None:
-            deployment.status, deployment.reason = DeploymentStatus.READY, None
-        elif worst.status == DeploymentStatus.DEGRADED:
-            deployment.reason = worst.reason
+            return DeploymentStatus.READY, None
+        if worst.status == DeploymentStatus.DEGRADED:
+            return deployment.status, worst.reason
+    return deployment.status, deployment.reason
 
 
 def _trouble(deployment: Deployment, revision: Revision) -> Trouble | None:
@@ -164,7 +174,7 @@ def _trouble(deployment: Deployment, revision: Revision) -> Trouble | None:
         return None if state.status == RUNNING else Trouble(DeploymentStatus.DEPLOYING, _progress(deployment, revision))
     if deployment.status == DeploymentStatus.DEPLOYING and to_warm(deployment, [revision]) and state.message:
         return Trouble(
-            DeploymentStatus.DEPLOYING, f"{_THE_APP} {revision.number} is starting: {_reason(state.message)}"
+            DeploymentStatus.DEPLOYING, f"{ABOUT_APP} {revision.number} is starting: {_reason(state.message)}"
         )
     return None
 
@@ -178,11 +188,11 @@ def _progress(deployment: Deployment, revision: Revision) -> str:
     # Those that are to be replaced are counted, too, until the new ones run.
     found = f"has {running} of {wanted} replicas" if running < wanted else "changes over to new replicas"
     said = f": {_reason(revision.app_message)}" if revision.app_message else "."
-    return f"{_THE_APP} {revision.number} {found}{said}"
+    return f"{ABOUT_APP} {revision.number} {found}{said}"
 
 
 def _failure(revision: Revision) -> str:
-    return f"{_THE_APP} {revision.number} fails: {_reason(revision.app_message or '')}"
+    return f"{ABOUT_APP} {revision.number} fails: {_reason(revision.app_message or '')}"
 
 
 def _reason(message: str) -> str:

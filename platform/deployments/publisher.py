@@ -7,7 +7,7 @@ closes what a dead process, an empty or older Valkey, or a slow model server lef
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import tuple_, update
+from sqlalchemy import func, tuple_, update
 from sqlmodel import Session, col, select
 
 from ..auth import keys
@@ -26,8 +26,12 @@ from .events import DeploymentChanged
 from .models import Deployment, Publication
 from .publication import Subject, announce, commit, mark_ready
 from .schemas import DeploymentStatus, Tier
+from .tiers import ABOUT_APP
 
 _BATCH = 200
+# Signed anew by one sweep; each takes some 5 ms, and rollouts wait meanwhile.
+_RESEALED = 500
+_ANSWERING = (DeploymentStatus.READY, DeploymentStatus.DEGRADED)
 _NO_SERVER = "No model server is running; the endpoint answers as soon as one is."
 _NOT_EVERYWHERE = "Not every model server follows the latest change yet."
 
@@ -38,7 +42,6 @@ class Known:
 
     subject: Subject
     version: int
-    stored_version: int
     signed_by: str
 
     @property
@@ -108,14 +111,32 @@ def sweep(resources: Resources) -> None:
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
-        CacheUnavailable: If Valkey does not answer; the object store is then up to date all the same.
+        CacheUnavailable: If Valkey does not answer.
     """
     resources.redeliver()
     follow_aliases(resources)
     known = _reseal(resources, _known(resources))
-    _store(resources, known)
     _republish(resources, known)
     _settle(resources, unfinished=warming.follow_all(resources))
+
+
+def store_copies(resources: Resources) -> None:
+    """Copy to the object store what it lacks; one writer, the holder of the lease, so no older copy comes last.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+        StoreUnavailable: If the object store does not answer; the others are copied when it does.
+    """
+    behind = select(Publication.kind, Publication.key, Publication.project_id).where(
+        col(Publication.stored_version) < col(Publication.version)
+    )
+    with resources.database.session() as session:
+        subjects = [Subject(*row) for row in session.exec(behind)]
+    for sealed in _sealed(resources, subjects):
+        store_copy(resources.store, sealed)
+        with resources.database.session() as session:
+            names = {"kind": sealed.kind, "key": sealed.key}
+            session.execute(update(Publication).filter_by(**names).values(stored_version=sealed.version))
 
 
 def _known(resources: Resources) -> list[Known]:
@@ -124,7 +145,6 @@ def _known(resources: Resources) -> list[Known]:
         Publication.key,
         Publication.project_id,
         Publication.version,
-        Publication.stored_version,
         Publication.signed_by,
     )
     with resources.database.session() as session:
@@ -133,21 +153,12 @@ def _known(resources: Resources) -> list[Known]:
 
 
 def _reseal(resources: Resources, known: list[Known]) -> list[Known]:
-    """Sign again what carries the signature of a key that was replaced."""
+    """Sign again what carries the signature of a key that was replaced; of very many the rest comes next."""
     current = resources.signer.key_id
     stale = [each for each in known if each.signed_by != current]
-    for each in stale:
+    for each in stale[:_RESEALED]:
         commit(resources, each.subject)
     return _known(resources) if stale else known
-
-
-def _store(resources: Resources, known: Sequence[Known]) -> None:
-    """Copy to the object store what it lacks; one writer, the holder of the lease, so no older copy comes last."""
-    for sealed in _sealed(resources, [each.subject for each in known if each.stored_version < each.version]):
-        store_copy(resources.store, sealed)
-        with resources.database.session() as session:
-            names = {"kind": sealed.kind, "key": sealed.key}
-            session.execute(update(Publication).filter_by(**names).values(stored_version=sealed.version))
 
 
 def _republish(resources: Resources, known: Sequence[Known]) -> None:
@@ -166,7 +177,7 @@ def _settle(resources: Resources, *, unfinished: Mapping[str, str]) -> None:
     servers = len(channel.live_servers(resources.cache))
     with resources.database.session() as session:
         waiting = _deploying(session)
-        pooled = (col(Deployment.status) == DeploymentStatus.READY, col(Deployment.tier) != Tier.DEDICATED)
+        pooled = (col(Deployment.status).in_(_ANSWERING), col(Deployment.tier) != Tier.DEDICATED)
         miscounted = col(Deployment.replicas) != servers
         session.execute(update(Deployment).where(*pooled, miscounted).values(replicas=servers))
     for sealed in _sealed(resources, waiting):
@@ -190,6 +201,8 @@ def _explain(resources: Resources, key: str, reason: str) -> None:
         col(Deployment.endpoint_key) == key,
         col(Deployment.status) == DeploymentStatus.DEPLOYING,
         col(Deployment.reason).is_distinct_from(reason),
+        # That is said for as long as it is so, and lasts longer.
+        func.coalesce(col(Deployment.reason), "").not_like(f"{ABOUT_APP}%"),
     )
     with resources.database.session() as session:
         session.execute(update(Deployment).where(*waiting).values(reason=reason))

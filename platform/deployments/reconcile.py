@@ -1,22 +1,24 @@
 """From the dedicated revisions in PostgreSQL to their apps, and back to what became of them.
 
-Every cluster runs every app, so that a new cluster is complete before the old one goes. An app whose revision lost its
-traffic stays a while, for a quick way back; one whose deployment is gone goes at once.
+Every cluster runs every app, and its controller starts by waiting for them a while, so that a new cluster is complete
+before KubeRay lets the old one go. An app whose revision lost its
+traffic stays a while, one of each deployment, for a quick way back; one whose deployment is gone goes at once.
 """
 
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 
 import structlog
 from sqlmodel import Session
 
 from ..kernel.errors import ExternalServiceError
 from ..kernel.resources import Resources
-from .observations import has_failed, is_there, needs_app, note, revisions_with_apps, wanted_app
+from .observations import NOWHERE, has_failed, is_there, needs_app, note, revisions_with_apps, wanted_app
 from .runtime import AppRuntime, AppState, WantedApp
-from .schemas import DeploymentStatus
+from .schemas import DeploymentStatus, RevisionStatus
 
 log = structlog.get_logger("raymill.deployments")
 
@@ -124,9 +126,22 @@ class DedicatedApps:
         self._monotonic = monotonic
         self._keep_s = resources.settings.controller.keep_apps_s
         self._patience_s = resources.settings.controller.app_patience_s
+        #: Set when every app has run here once, apart from those that fail.
+        self.whole = Event()
         self._wanted_at: dict[str, float] = {}
         self._absent_since: dict[tuple[str, str], float] = {}
         self._retries = Retries(monotonic)
+
+    def begin(self) -> None:
+        """Find out whether there is anything to wait for, before the first step may be taken.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL does not answer.
+        """
+        with self._resources.session() as session:
+            wanted, _ = _wanted(session)
+        if not wanted:
+            self.whole.set()
 
     def step(self) -> None:
         """Look, decide, act, and note what became of the apps; one that fails holds up no other.
@@ -141,26 +156,39 @@ class DedicatedApps:
         now = self._monotonic()
         self._wanted_at |= dict.fromkeys(wanted, now)
         self._retries.forget([name for name, state in observed.items() if not has_failed(state)])
-        kept = {name for name in living if now - self._wanted_at.get(name, now) < self._keep_s}
-        kept -= {name for name, state in observed.items() if has_failed(state)}
+        kept = self._kept({name: of for name, of in living.items() if name not in wanted}, observed, now)
         fingerprints = {name: app.fingerprint for name, app in wanted.items()}
         for action in plan(fingerprints, observed, kept=kept, may_retry=self._retries.may):
             self._do(action, wanted)
         self._wanted_at = {name: self._wanted_at.get(name, now) for name in observed.keys() | wanted.keys()}
-        late = self._late(fingerprints, observed, now)
+        absent = {name for name, wish in fingerprints.items() if not is_there(observed.get(name, NOWHERE), wish)}
+        late = self._late({name: fingerprints[name] for name in absent}, now)
+        if all(has_failed(observed.get(name, NOWHERE)) for name in absent):
+            self.whole.set()
         if self._is_heard():
             note(self._resources, observed, late=late)
         self._runtime.stand_by(wanted.values(), observed)
 
-    def _late(self, wanted: Mapping[str, str], observed: Mapping[str, AppState], now: float) -> set[str]:
-        """Return the names of the apps that have not run as they are wanted for longer than the patience."""
-        absent = [
-            (name, fingerprint)
-            for name, fingerprint in wanted.items()
-            if not (state := observed.get(name)) or not is_there(state, fingerprint)
-        ]
+    def _kept(self, idle: Mapping[str, str], observed: Mapping[str, AppState], now: float) -> set[str]:
+        """Return of each deployment the app that was wanted last, while that is not long ago.
+
+        Args:
+            idle: The deployments of apps that are not wanted, by the names of the apps, oldest first.
+            observed: What the cluster has.
+            now: The present moment.
+        """
+        last: dict[str, tuple[float, str]] = {}
+        for name, deployment_id in idle.items():
+            at = self._wanted_at.get(name, now)
+            is_kept = name in observed and not has_failed(observed[name]) and now - at < self._keep_s
+            if is_kept and at >= last.get(deployment_id, (at, ""))[0]:
+                last[deployment_id] = at, name
+        return {name for _, name in last.values()}
+
+    def _late(self, absent: Mapping[str, str], now: float) -> set[str]:
+        """Return which of the apps that do not run as they are wanted have not for longer than the patience."""
         # By what is wanted, too: another wish begins another wait.
-        self._absent_since = {wish: self._absent_since.get(wish, now) for wish in absent}
+        self._absent_since = {wish: self._absent_since.get(wish, now) for wish in absent.items()}
         return {name for (name, _), since in self._absent_since.items() if now - since >= self._patience_s}
 
     def _do(self, action: Action, wanted: Mapping[str, WantedApp]) -> None:
@@ -178,13 +206,17 @@ class DedicatedApps:
             log.exception("app_action_failed", app=action.name)
 
 
-def _wanted(session: Session) -> tuple[dict[str, WantedApp], set[str]]:
-    """Return the apps that are needed, and the names of all whose deployment is not stopped."""
+def _wanted(session: Session) -> tuple[dict[str, WantedApp], dict[str, str]]:
+    """Return the apps that are needed, and the deployments of all to which there may be a way back, oldest first."""
     rows = revisions_with_apps(session)
     needed = {
         revision.app: wanted_app(revision, deployment)
         for revision, deployment in rows
         if needs_app(deployment, revision)
     }
-    living = {revision.app or "" for revision, deployment in rows if deployment.status != DeploymentStatus.STOPPED}
+    living = {
+        revision.app or "": deployment.id
+        for revision, deployment in rows
+        if deployment.status != DeploymentStatus.STOPPED and revision.status != RevisionStatus.FAILED
+    }
     return {name: app for name, app in needed.items() if name}, living

@@ -11,14 +11,15 @@ from sqlmodel import Session, col, or_, select
 from ..kernel.clock import utc_now
 from ..kernel.events import record
 from ..kernel.ids import new_id
+from ..projects import quotas
 from ..registry import lineage, pins
 from ..registry import versions as model_versions
 from ..registry.schemas import LineageKind
 from .errors import NothingToRollBackTo, NothingToStart, RevisionNotReady
 from .events import DeploymentChanged
 from .models import Deployment, Revision
-from .schemas import DeploymentStatus, RevisionStatus
-from .tiers import LATE, RUNNING, UPDATING, app_of, choose_artifact
+from .schemas import DeploymentStatus, RevisionStatus, Tier
+from .tiers import LATE, RUNNING, UPDATING, amounts_of, app_of, choose_artifact
 
 _ALL = 100
 # States that a change of settings does not end.
@@ -37,6 +38,13 @@ def to_warm(deployment: Deployment, revisions: Iterable[Revision]) -> set[int]:
         for row in revisions
         if row.status == RevisionStatus.WARMING or (row.status == RevisionStatus.READY and str(row.number) in awaited)
     }
+
+
+def count_apps(deployment: Deployment, revisions: Iterable[Revision]) -> int:
+    """Return how many apps of a deployment count against the quotas: those with traffic, and all but one on its way."""
+    warming = {str(row.number) for row in revisions if row.status == RevisionStatus.WARMING}
+    at_once = deployment.traffic.keys() | deployment.pending_traffic.keys() | warming
+    return max(1, len(deployment.traffic), len(deployment.pending_traffic), len(at_once) - 1)
 
 
 def is_rolling() -> ColumnElement[bool]:
@@ -116,8 +124,10 @@ def roll_back(session: Session, deployment: Deployment) -> None:
     before = [number for number in deployment.releases if number in ready and str(number) not in present]
     if not before:
         raise NothingToRollBackTo(deployment.id)
-    deployment.releases = deployment.releases[: deployment.releases.index(before[-1]) + 1]
+    left = deployment.releases[: deployment.releases.index(before[-1]) + 1]
     route(session, deployment, {str(before[-1]): _ALL})
+    # Not before: giving up another wait would put the present revision back.
+    deployment.releases = left
 
 
 def stop(session: Session, deployment: Deployment) -> None:
@@ -141,6 +151,8 @@ def start(session: Session, deployment: Deployment) -> None:
     if not deployment.pending_traffic:
         raise NothingToStart(deployment.id)
     deployment.status = DeploymentStatus.PENDING
+    # Its apps may run still.
+    deployment.replicas = sum(row.app_replicas for row in revisions_of(session, [deployment.id]))
     note_change(session, deployment)
 
 
@@ -170,6 +182,8 @@ def settle(session: Session, deployment_id: str, outcomes: Mapping[int, str]) ->
         _fail(session, deployment, *failed[0])
     if (deployment.pending_traffic, [row.status for row in rows]) == before:
         return False
+    if deployment.tier == Tier.DEDICATED:
+        quotas.lower(session, owner=deployment.id, amounts=amounts_of(deployment, count_apps(deployment, rows)))
     is_switched = not failed and deployment.traffic != serving
     (note_rollout if is_switched else note_change)(session, deployment)
     return True
@@ -256,6 +270,9 @@ def _await(session: Session, deployment: Deployment, weights: Mapping[str, int])
             row.status, row.reason = RevisionStatus.FAILED, "It was superseded before it was ready."
             session.add(row)
     deployment.pending_traffic = dict(weights)
+    present = [number for number in _whole(deployment.traffic) if int(number) not in deployment.releases]
+    # A rollback that waited has taken it away, and is over now.
+    _note_releases(deployment, present)
 
 
 def _take_over(deployment: Deployment, warm: set[str]) -> None:
@@ -266,7 +283,11 @@ def _take_over(deployment: Deployment, warm: set[str]) -> None:
 
 def _switch(deployment: Deployment) -> None:
     deployment.traffic, deployment.pending_traffic = deployment.pending_traffic, {}
-    for number in map(int, _whole(deployment.traffic)):
+    _note_releases(deployment, _whole(deployment.traffic))
+
+
+def _note_releases(deployment: Deployment, numbers: Iterable[str]) -> None:
+    for number in map(int, numbers):
         deployment.releases = [*(each for each in deployment.releases if each != number), number]
 
 
@@ -289,4 +310,5 @@ def _whole(weights: Mapping[str, int]) -> list[str]:
 
 
 def _sleeps(revision: Revision) -> bool:
-    return revision.app is not None and revision.app_status != RUNNING
+    """Tell whether a revision has an app of its own that could not answer at once."""
+    return revision.app is not None and (revision.app_status != RUNNING or not revision.app_replicas)

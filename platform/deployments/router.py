@@ -1,16 +1,20 @@
 """Routes of deployments."""
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+from sqlmodel import Session
 
-from ..auth.deps import CurrentPrincipal, DetachedPrincipal, OncePerKey, credential_of
+from ..auth.deps import CurrentPrincipal, DetachedPrincipal, Once, OncePerKey, credential_of
 from ..auth.needs import needs, shows
 from ..auth.permissions import Permission
 from ..kernel.deps import AppResources, DbSession, Paging
 from ..kernel.pagination import Page
+from ..kernel.resources import Resources
 from . import service
 from .follow import Watch
 from .follow import follow as state_stream
@@ -139,68 +143,82 @@ def set_deployment_traffic(
     deployment_id: str, data: TrafficUpdate, session: DbSession, resources: AppResources, principal: CurrentPrincipal
 ) -> DeploymentRead:
     """Divide the traffic among ready revisions, by whole requests; the same sticky key gets the same revision."""
-    deployment = service.set_traffic(session, principal=principal, deployment_id=deployment_id, data=data)
+    deployment = service.set_traffic(
+        session, principal=principal, deployment_id=deployment_id, data=data, defaults=resources.settings.quotas
+    )
     return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
 
 
 @router.post("/{deployment_id}/promote")
 @needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def promote_revision(
-    deployment_id: str, data: Promotion, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+    deployment_id: str,
+    data: Promotion,
+    session: DbSession,
+    resources: AppResources,
+    principal: CurrentPrincipal,
+    key: OncePerKey,
 ) -> DeploymentRead:
     """Give one ready revision all traffic, the newest unless named; it is ready when every model server follows."""
-    deployment = service.promote_revision(session, principal=principal, deployment_id=deployment_id, data=data)
-    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+    change = partial(service.promote_revision, session, principal=principal, deployment_id=deployment_id, data=data)
+    return _once(key, session, resources, data, change)
 
 
 @router.post("/{deployment_id}/rollback")
 @needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def rollback_deployment(
-    deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+    deployment_id: str,
+    session: DbSession,
+    resources: AppResources,
+    principal: CurrentPrincipal,
+    key: OncePerKey,
 ) -> DeploymentRead:
     """Give all traffic back to the last ready revision that had it; during a rollout, that is the present one."""
-    deployment = service.roll_back_deployment(session, principal=principal, deployment_id=deployment_id)
-    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+    change = partial(service.roll_back_deployment, session, principal=principal, deployment_id=deployment_id)
+    return _once(key, session, resources, _NoBody(), change)
 
 
 @router.post("/{deployment_id}/stop", status_code=202)
 @needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def stop_deployment(
-    deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+    deployment_id: str,
+    session: DbSession,
+    resources: AppResources,
+    principal: CurrentPrincipal,
+    key: OncePerKey,
 ) -> DeploymentRead:
     """Let the endpoint answer 503 until it is started; apps of its own end."""
-    deployment = service.stop_deployment(
-        session, principal=principal, deployment_id=deployment_id, defaults=resources.settings.quotas
-    )
-    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+    change = partial(service.stop_deployment, session, principal=principal, deployment_id=deployment_id)
+    return _once(key, session, resources, _NoBody(), change)
 
 
 @router.post("/{deployment_id}/start", status_code=202)
 @needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def start_deployment(
-    deployment_id: str, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+    deployment_id: str,
+    session: DbSession,
+    resources: AppResources,
+    principal: CurrentPrincipal,
+    key: OncePerKey,
 ) -> DeploymentRead:
     """Let a stopped endpoint answer again, with the traffic that it had."""
-    deployment = service.start_deployment(
-        session, principal=principal, deployment_id=deployment_id, defaults=resources.settings.quotas
-    )
-    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+    change = partial(service.start_deployment, session, principal=principal, deployment_id=deployment_id)
+    return _once(key, session, resources, _NoBody(), change)
 
 
 @router.post("/{deployment_id}/scale", status_code=202)
 @needs(Permission.DEPLOYMENT_WRITE, Permission.DEPLOYMENT_PRODUCTION)
 def scale_deployment(
-    deployment_id: str, data: DeploymentScale, session: DbSession, resources: AppResources, principal: CurrentPrincipal
+    deployment_id: str,
+    data: DeploymentScale,
+    session: DbSession,
+    resources: AppResources,
+    principal: CurrentPrincipal,
+    key: OncePerKey,
 ) -> DeploymentRead:
     """Set the replicas of a dedicated deployment; refused for serverless ones, which share one pool."""
-    deployment = service.scale_deployment(
-        session,
-        principal=principal,
-        deployment_id=deployment_id,
-        data=data,
-        defaults=resources.settings.quotas,
-    )
-    return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+    change = partial(service.scale_deployment, session, principal=principal, deployment_id=deployment_id, data=data)
+    return _once(key, session, resources, data, change)
 
 
 @router.delete("/{deployment_id}", status_code=204)
@@ -208,3 +226,19 @@ def scale_deployment(
 def delete_deployment(deployment_id: str, session: DbSession, principal: CurrentPrincipal) -> None:
     """Stop serving and forget a deployment; its endpoint answers 404 from then on."""
     service.delete_deployment(session, principal=principal, deployment_id=deployment_id)
+
+
+def _once(
+    key: Once, session: Session, resources: Resources, body: BaseModel, change: Callable[..., Any]
+) -> DeploymentRead:
+    """Change a deployment and show it, or return what the same Idempotency-Key was answered before."""
+
+    def show() -> DeploymentRead:
+        deployment = change(defaults=resources.settings.quotas)
+        return service.describe_deployment(session, deployment, base_url=resources.settings.http.base_url)
+
+    return key.once(session, body, DeploymentRead, show)
+
+
+class _NoBody(BaseModel):
+    """The body of a request that has none."""

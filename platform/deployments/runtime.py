@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..compute.cluster import Cluster
@@ -80,7 +81,7 @@ class ServeAppRuntime:
 
     def make(self, app: WantedApp) -> None:
         """Deploy an app; Serve replaces the replicas of one that is there."""
-        self._apps.make(self._spec(app))
+        self._apps.make(spec_of(app, self._cache))
 
     def remove(self, name: str) -> None:
         """Delete an app."""
@@ -91,32 +92,34 @@ class ServeAppRuntime:
         if self._stands_by:
             # One that never answered has nothing to wake.
             sleepers = {app.name for app in apps if app.is_warm and not app.scaling["min_replicas"]}
-            self._apps.stand_by([self._spec(app) for app in apps], sleepers, observed)
+            self._apps.stand_by([spec_of(app, self._cache) for app in apps], sleepers, observed)
 
-    def _spec(self, app: WantedApp) -> AppSpec:
-        cpus, target = float(app.requested["cpus"]), float(app.scaling["target_ongoing_requests"])
-        told = {
-            "app": app.name,
-            "format": app.format,
-            "sha256": app.sha256,
-            "signature": dict(app.signature),
-            "cache": str(self._cache),
-            "threads": cpus,
-        }
-        return AppSpec(
-            name=app.name,
-            import_path=_BUILDER,
-            args=told,
-            fingerprint=app.fingerprint,
-            num_cpus=cpus,
-            num_gpus=float(app.requested["gpus"]),
-            memory=app.requested["memory_bytes"] or _LEAST_MEMORY + _MEMORY_PER_BYTE * app.size_bytes,
-            min_replicas=app.scaling["min_replicas"],
-            max_replicas=app.scaling["max_replicas"],
-            target_ongoing_requests=target,
-            scale_to_zero_after_s=app.scaling["scale_to_zero_after_s"],
-            max_ongoing_requests=max(_LEAST_ONGOING, round(_ONGOING_PER_TARGET * target)),
-            setup=f"{_SETUP}.{_LIBRARIES.get(app.format, _POOLED)}",
-            # As Ray would set it when the replica starts, after some libraries have looked.
-            env_vars={"OMP_NUM_THREADS": str(max(1, int(cpus)))},
-        )
+
+def spec_of(app: WantedApp, cache: Path) -> AppSpec:
+    """Return the application of Serve that an app is; its files may lie in the cache."""
+    cpus, target = float(app.requested["cpus"]), float(app.scaling["target_ongoing_requests"])
+    told = {
+        "app": app.name,
+        "format": app.format,
+        "sha256": app.sha256,
+        "signature": dict(app.signature),
+        "cache": str(cache),
+        "threads": cpus,
+    }
+    return AppSpec(
+        name=app.name,
+        import_path=_BUILDER,
+        args=told,
+        fingerprint=app.fingerprint,
+        num_cpus=cpus,
+        num_gpus=float(app.requested["gpus"]),
+        memory=app.requested["memory_bytes"] or _LEAST_MEMORY + _MEMORY_PER_BYTE * app.size_bytes,
+        min_replicas=app.scaling["min_replicas"],
+        max_replicas=app.scaling["max_replicas"],
+        target_ongoing_requests=target,
+        scale_to_zero_after_s=app.scaling["scale_to_zero_after_s"],
+        max_ongoing_requests=max(_LEAST_ONGOING, round(_ONGOING_PER_TARGET * target)),
+        setup=f"{_SETUP}.{_LIBRARIES.get(app.format, _POOLED)}",
+        # As Ray would set it when the replica starts, after some libraries have looked.
+        env_vars={"OMP_NUM_THREADS": str(max(1, int(cpus)))},
+    )

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from ..kernel.bodies import Number, PlainName, VersionNumber, Whole
 from ..registry.schemas import AliasName
@@ -47,34 +48,32 @@ class RevisionStatus(StrEnum):
     FAILED = "failed"
 
 
-class ProjectAccess(BaseModel):
-    """Members and keys of the project that hold ``endpoint:invoke``."""
+class Exact(BaseModel):
+    """A document in which nothing but its own fields may stand."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class ProjectAccess(Exact):
+    """Members and keys of the project that hold ``endpoint:invoke``."""
 
     policy: Literal["project"] = "project"
 
 
-class AuthenticatedAccess(BaseModel):
+class AuthenticatedAccess(Exact):
     """Any living login or API key of the platform; to choose it takes ``endpoint:open``."""
-
-    model_config = ConfigDict(extra="forbid")
 
     policy: Literal["authenticated"] = "authenticated"
 
 
-class PublicAccess(BaseModel):
+class PublicAccess(Exact):
     """Anybody, without a credential too; to choose it takes ``endpoint:open``."""
-
-    model_config = ConfigDict(extra="forbid")
 
     policy: Literal["public"] = "public"
 
 
-class KeysAccess(BaseModel):
+class KeysAccess(Exact):
     """API keys of the project that hold ``endpoint:invoke``, or only those named by their ids; no login."""
-
-    model_config = ConfigDict(extra="forbid")
 
     policy: Literal["keys"] = "keys"
     keys: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -85,20 +84,16 @@ class KeysAccess(BaseModel):
 Access = Annotated[ProjectAccess | AuthenticatedAccess | PublicAccess | KeysAccess, Field(discriminator="policy")]
 
 
-class ResourceRequest(BaseModel):
+class ResourceRequest(Exact):
     """What each replica of a dedicated deployment gets."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cpus: Annotated[Number, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[Number, Field(ge=0, le=64)] = 0.0
     memory_bytes: Annotated[Whole, Field(ge=2**20, le=2**44)] | None = None
 
 
-class Scaling(BaseModel):
+class Scaling(Exact):
     """How many replicas a dedicated deployment has; with ``min_replicas`` 0 it costs nothing while nobody asks."""
-
-    model_config = ConfigDict(extra="forbid")
 
     min_replicas: Annotated[Whole, Field(ge=0, le=1000)] = 1
     max_replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1
@@ -112,10 +107,8 @@ class Scaling(BaseModel):
         return self
 
 
-class Routing(BaseModel):
+class Routing(Exact):
     """How requests are told apart where several revisions have traffic."""
-
-    model_config = ConfigDict(extra="forbid")
 
     sticky_header: str | None = Field(
         None,
@@ -124,10 +117,8 @@ class Routing(BaseModel):
     )
 
 
-class RateLimit(BaseModel):
+class RateLimit(Exact):
     """Requests a second that an endpoint takes, over all its servers; none: any number."""
-
-    model_config = ConfigDict(extra="forbid")
 
     requests_per_s: Annotated[Number, Field(gt=0, le=1e6)] | None = None
     per_caller_per_s: Annotated[Number, Field(gt=0, le=1e6)] | None = Field(
@@ -135,19 +126,15 @@ class RateLimit(BaseModel):
     )
 
 
-class Batching(BaseModel):
+class Batching(Exact):
     """Rows of requests that wait at the same time run together; for models whose rows do not see each other."""
-
-    model_config = ConfigDict(extra="forbid")
 
     max_size: Annotated[Whole, Field(ge=2, le=10_000)] = 32
     max_wait_ms: Annotated[Number, Field(ge=0, le=1000)] = 0.0
 
 
-class Logging(BaseModel):
+class Logging(Exact):
     """What the inference log keeps: a row for each request, and payloads for a share of them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     sample_rate: Annotated[Number, Field(ge=0, le=1)] = 1.0
     payloads: StrictBool = False
@@ -198,21 +185,24 @@ class DeploymentCreate(Options, VersionChoice):
 
 
 _FIXED = ("project_id", "name", "model", "environment", "tier")
+_NEVER_NULL = ("access", "resources", "scaling")
 
 
 class DeploymentUpdate(Options, VersionChoice):
     """Body of a change: the model version of a new revision, the latest ready one unless named, or settings.
 
     With settings and no ``version`` or ``alias`` the revisions stay as they are. What is left out stays as it is. A
-    number of a version, and an ``alias`` of null, end the following of an alias.
+    number of a version, and an ``alias`` of null, end the following of an alias. ``promote`` goes with a new revision.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     promote: StrictBool = Field(True, description="Give the new revision all traffic as soon as it is ready")
-    access: Access | None = None
-    resources: ResourceRequest | None = Field(None, description="For each replica; dedicated deployments alone")
-    scaling: Scaling | None = Field(None, description="Dedicated deployments alone")
+    access: Access | SkipJsonSchema[None] = None
+    resources: ResourceRequest | SkipJsonSchema[None] = Field(
+        None, description="For each replica; dedicated deployments alone"
+    )
+    scaling: Scaling | SkipJsonSchema[None] = Field(None, description="Dedicated deployments alone")
 
     @model_validator(mode="before")
     @classmethod
@@ -220,6 +210,14 @@ class DeploymentUpdate(Options, VersionChoice):
         if isinstance(body, dict) and (fixed := [name for name in _FIXED if name in body]):
             raise ValueError(f"{', '.join(fixed)} cannot change; make another deployment")
         return body
+
+    @model_validator(mode="after")
+    def _refuse_what_would_do_nothing(self) -> Self:
+        if empty := [name for name in _NEVER_NULL if name in self.model_fields_set and getattr(self, name) is None]:
+            raise ValueError(f"{', '.join(empty)} cannot be null; what is left out stays as it is")
+        if "promote" in self.model_fields_set and not self.makes_revision:
+            raise ValueError("promote goes with a new revision; name a version or an alias, too")
+        return self
 
     @property
     def makes_revision(self) -> bool:
@@ -241,10 +239,8 @@ class DeploymentUpdate(Options, VersionChoice):
 Weight = Annotated[Whole, Field(ge=0, le=100)]
 
 
-class TrafficUpdate(BaseModel):
+class TrafficUpdate(Exact):
     """Body of a division of the traffic: percentages by revision number, which sum to 100."""
-
-    model_config = ConfigDict(extra="forbid")
 
     weights: Annotated[dict[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")], Weight], Field(max_length=10)]
 
@@ -255,18 +251,14 @@ class TrafficUpdate(BaseModel):
         return self
 
 
-class Promotion(BaseModel):
+class Promotion(Exact):
     """Body of a promotion: the revision that gets all traffic, the newest ready one unless named."""
-
-    model_config = ConfigDict(extra="forbid")
 
     revision: VersionNumber | None = None
 
 
-class DeploymentScale(BaseModel):
+class DeploymentScale(Exact):
     """Body of a wish for a number of replicas, or for the bounds within which it follows the load."""
-
-    model_config = ConfigDict(extra="forbid")
 
     replicas: Annotated[Whole, Field(ge=0, le=1000)] | None = Field(
         None, description="Neither more nor fewer; with 0 one starts when somebody asks"

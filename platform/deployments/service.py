@@ -14,8 +14,9 @@ from ..kernel.settings import QuotaSettings
 from ..projects import quotas
 from ..projects.quotas import Quota
 from ..projects.service import authorize, authorize_owned, visible
-from ..registry import pins
+from ..registry import lineage, pins
 from ..registry import service as models
+from ..registry.schemas import LineageKind
 from . import rollouts
 from .access import add_key, names_key, set_access
 from .bindings import choose_version, release_alias
@@ -40,7 +41,7 @@ from .schemas import (
     Tier,
     TrafficUpdate,
 )
-from .tiers import amounts_of, is_shared, set_bounds, set_scale, set_tier
+from .tiers import amounts_of, refuse_batching, set_bounds, set_scale, set_tier
 
 
 def deploy_model(
@@ -50,6 +51,7 @@ def deploy_model(
 
     Raises:
         ScalingNotApplicable: If resources or scaling are asked for on the serverless tier.
+        BatchingNotApplicable: If batching is asked for on the dedicated tier.
         ModelNotFound: If the project has no such model.
         VersionNotFound: If the model has no such version, or no ready one.
         AliasNotFound: If the model has no such alias.
@@ -82,6 +84,8 @@ def deploy_model(
     add_revision(
         session, deployment, version=choose_version(session, deployment, version=data.version, alias=data.alias)
     )
+    # The artifact may have settled the tier.
+    refuse_batching(deployment, data.batching)
     _claim_replicas(session, deployment, defaults)
     return deployment
 
@@ -130,16 +134,17 @@ def update_deployment(
         PermissionDenied: If it is to be open beyond the project and the principal may not do that.
         KeysNotUsable: If it is to be open to keys that could never invoke it.
         ScalingNotApplicable: If resources or scaling are asked for and it is serverless.
+        BatchingNotApplicable: If batching is asked for and it is dedicated.
         QuotaExceeded: If the project may not have the CPUs or GPUs of its replicas.
     """
     deployment = _writable(session, principal, deployment_id)
     if data.access is not None:
         set_access(session, principal=principal, deployment=deployment, access=data.access)
+    refuse_batching(deployment, data.batching)
     deployment.options = deployment.options | data.changed_options
     if data.resources is not None or data.scaling is not None:
         set_scale(deployment, resources=data.resources, scaling=data.scaling)
         rollouts.outdate_apps(session, deployment)
-        _claim_replicas(session, deployment, defaults)
     if data.releases_alias:
         release_alias(deployment)
     if data.makes_revision:
@@ -147,6 +152,7 @@ def update_deployment(
         add_revision(session, deployment, version=version, takes_over=data.promote)
     else:
         note_change(session, deployment)
+    _claim_replicas(session, deployment, defaults)
     return deployment
 
 
@@ -158,39 +164,51 @@ def admit_successor(session: Session, *, project_id: str, key_id: str, successor
         note_change(session, deployment)
 
 
-def set_traffic(session: Session, *, principal: Principal, deployment_id: str, data: TrafficUpdate) -> Deployment:
+def set_traffic(
+    session: Session, *, principal: Principal, deployment_id: str, data: TrafficUpdate, defaults: QuotaSettings
+) -> Deployment:
     """Divide the traffic among ready revisions.
 
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
         RevisionNotReady: If a revision is not there or not ready.
+        QuotaExceeded: If the project may not have the CPUs or GPUs of its replicas.
     """
     deployment = _writable(session, principal, deployment_id)
     rollouts.route(session, deployment, data.weights)
+    _claim_replicas(session, deployment, defaults)
     return deployment
 
 
-def promote_revision(session: Session, *, principal: Principal, deployment_id: str, data: Promotion) -> Deployment:
+def promote_revision(
+    session: Session, *, principal: Principal, deployment_id: str, data: Promotion, defaults: QuotaSettings
+) -> Deployment:
     """Give one ready revision all traffic.
 
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
         RevisionNotReady: If the revision is not there or not ready.
+        QuotaExceeded: If the project may not have the CPUs or GPUs of its replicas.
     """
     deployment = _writable(session, principal, deployment_id)
     rollouts.promote(session, deployment, number=data.revision)
+    _claim_replicas(session, deployment, defaults)
     return deployment
 
 
-def roll_back_deployment(session: Session, *, principal: Principal, deployment_id: str) -> Deployment:
+def roll_back_deployment(
+    session: Session, *, principal: Principal, deployment_id: str, defaults: QuotaSettings
+) -> Deployment:
     """Give all traffic back to the last ready revision that had it.
 
     Raises:
         DeploymentNotFound: If it does not exist, or not for this principal.
         NothingToRollBackTo: If there is none.
+        QuotaExceeded: If the project may not have the CPUs or GPUs of its replicas.
     """
     deployment = _writable(session, principal, deployment_id)
     rollouts.roll_back(session, deployment)
+    _claim_replicas(session, deployment, defaults)
     return deployment
 
 
@@ -253,6 +271,7 @@ def delete_deployment(session: Session, *, principal: Principal, deployment_id: 
     for revision in revisions_of(session, [deployment.id]):
         pins.unpin(session, version_id=revision.model_version_id, owner=pin_owner(deployment))
     quotas.release(session, deployment.id)
+    lineage.forget(session, LineageKind.DEPLOYMENT, [deployment.id])
     session.delete(deployment)
     record_change(session, deployment)
 
@@ -321,7 +340,7 @@ def _describe(deployment: Deployment, revisions: list[Revision], base_url: str) 
 
 
 def _resources(deployment: Deployment, serving: list[Revision]) -> DeploymentResources:
-    shared = is_shared(serving)
+    shared = deployment.tier != Tier.DEDICATED
     own = {} if shared else deployment.requested
     return DeploymentResources(shared=shared, model_bytes=sum(row.size_bytes for row in serving), **own)
 
@@ -341,7 +360,10 @@ def _writable(session: Session, principal: Principal, deployment_id: str) -> Dep
 
 
 def _claim_replicas(session: Session, deployment: Deployment, defaults: QuotaSettings) -> None:
-    owner, amounts = deployment.id, amounts_of(deployment)
+    if deployment.tier != Tier.DEDICATED:
+        return
+    apps = rollouts.count_apps(deployment, revisions_of(session, [deployment.id]))
+    owner, amounts = deployment.id, amounts_of(deployment, apps)
     quotas.reserve(session, defaults=defaults, project_id=deployment.project_id, owner=owner, amounts=amounts)
 
 

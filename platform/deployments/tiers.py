@@ -1,6 +1,6 @@
 """Which tier runs which format, and what a deployment with apps of its own asks for."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from sqlalchemy import ColumnElement, Text, cast, exists
 from sqlmodel import Session, col, select
@@ -9,11 +9,13 @@ from ..projects.quotas import Quota
 from ..registry import versions as model_versions
 from ..registry.schemas import Servable
 from ..serving.formats import POOL_FORMATS, PROGRAM_FORMATS
-from .errors import BoundsCrossed, ScalingNotApplicable
+from .errors import BatchingNotApplicable, BoundsCrossed, ScalingNotApplicable
 from .models import Deployment, Revision
-from .schemas import DeploymentCreate, DeploymentStatus, ResourceRequest, Scaling, Tier
+from .schemas import Batching, DeploymentCreate, DeploymentStatus, ResourceRequest, Scaling, Tier
 
 APP_PREFIX = "ep-"
+#: How every reason of a deployment begins that is about an app.
+ABOUT_APP = "The app of revision"
 #: Serve's word for an app that can answer, if only after a cold start.
 RUNNING = "RUNNING"
 #: Our words for an app that runs, but not as it is wanted now, and for one that has not come to run for too long.
@@ -72,6 +74,16 @@ def set_bounds(deployment: Deployment, bounds: Mapping[str, int]) -> None:
     deployment.scaling = scaling
 
 
+def refuse_batching(deployment: Deployment, batching: Batching | None) -> None:
+    """Let nobody believe that the requests of an app of its own are batched.
+
+    Raises:
+        BatchingNotApplicable: If it is dedicated and batching is asked for.
+    """
+    if deployment.tier == Tier.DEDICATED and batching is not None:
+        raise BatchingNotApplicable
+
+
 def choose_artifact(session: Session, deployment: Deployment, version_id: str) -> Servable:
     """Choose what of a model version to serve; the first one settles the tier of a deployment that left it open.
 
@@ -96,19 +108,14 @@ def is_down(revision: Revision) -> bool:
     return revision.app is not None and not revision.app_replicas and revision.app_status in (FAILED, UNWELL, LATE)
 
 
-def amounts_of(deployment: Deployment) -> dict[Quota, float]:
-    """Return what the apps of a deployment may take at once, by its bounds; nothing where the pool answers."""
+def amounts_of(deployment: Deployment, apps: int) -> dict[Quota, float]:
+    """Return what so many apps of a deployment may take at once, by its bounds; nothing where the pool answers."""
     is_up = deployment.tier == Tier.DEDICATED and deployment.status != DeploymentStatus.STOPPED
-    replicas = deployment.scaling["max_replicas"] if is_up else 0
+    replicas = apps * deployment.scaling["max_replicas"] if is_up else 0
     return {
         Quota.CPUS: deployment.requested["cpus"] * replicas,
         Quota.GPUS: deployment.requested["gpus"] * replicas,
     }
-
-
-def is_shared(revisions: Collection[Revision]) -> bool:
-    """Tell whether the pool answers for all of these."""
-    return all(revision.app is None for revision in revisions)
 
 
 def awaits_app() -> ColumnElement[bool]:

@@ -235,6 +235,12 @@ class ControllerSettings(BaseModel):
         description="Seconds for which an app with traffic may have fewer replicas than wanted before its deployment "
         "is called degraded",
     )
+    fleet_patience_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds for which a new cluster may be held back, its controller not running yet, until the apps "
+        "of the dedicated deployments run there",
+    )
     standby: bool = Field(
         True,
         description="Whether each node keeps a process ready for dedicated deployments that may have no replica, one "

@@ -7,7 +7,7 @@ limit, a claim made twice counts once, and nothing drifts.
 from collections.abc import Mapping
 from enum import StrEnum
 
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select
 
@@ -36,18 +36,26 @@ def reserve(
 ) -> None:
     """Claim amounts for an owner, in place of what it claimed before; parallel callers wait for each other.
 
+    Who claims no more than before is never refused, also above a limit that was lowered.
+
     Raises:
         ProjectNotFound: If the project was deleted meanwhile.
         QuotaExceeded: If one of them is more than is left; nothing is claimed then.
     """
     limits = limits_of(_lock(session, project_id), defaults)
-    used = _used(session, project_id, without=owner)
+    used, held = _used(session, project_id, without=owner), _held(session, project_id, owner)
     for quota, amount in amounts.items():
-        # Asking for nothing is always granted, also above a limit that was lowered.
-        if amount and used[quota] + amount > limits[quota] + _ROUNDING:
+        if amount > held.get(quota, 0.0) and used[quota] + amount > limits[quota] + _ROUNDING:
             raise QuotaExceeded(quota, used=used[quota], asked=amount, limit=limits[quota])
     for quota, amount in amounts.items():
         _claim(session, project_id, quota, owner, amount)
+
+
+def lower(session: Session, *, owner: str, amounts: Mapping[Quota, float]) -> None:
+    """Give back what an owner claimed beyond these amounts."""
+    for quota, amount in amounts.items():
+        beyond = (col(QuotaClaim.owner) == owner, col(QuotaClaim.quota) == quota, col(QuotaClaim.amount) > amount)
+        session.execute(update(QuotaClaim).where(*beyond).values(amount=amount))
 
 
 def release(session: Session, owner: str) -> None:
@@ -88,6 +96,13 @@ def _used(session: Session, project_id: str, *, without: str = "") -> dict[Quota
     )
     found = dict(session.exec(sums.group_by(QuotaClaim.quota)).all())
     return {quota: float(found.get(quota, 0.0)) for quota in Quota}
+
+
+def _held(session: Session, project_id: str, owner: str) -> dict[str, float]:
+    theirs = select(QuotaClaim.quota, QuotaClaim.amount).where(
+        QuotaClaim.project_id == project_id, QuotaClaim.owner == owner
+    )
+    return dict(session.exec(theirs).all())
 
 
 def _claim(session: Session, project_id: str, quota: Quota, owner: str, amount: float) -> None:

@@ -1,5 +1,6 @@
 """The reconcile loops as a Ray Serve app without a route."""
 
+import asyncio
 from contextlib import suppress
 from uuid import uuid4
 
@@ -31,11 +32,21 @@ class Controller:
             cluster_id = cluster.cluster_id()
         self._resources = Resources.open(settings, app="controller")
         subscribe(self._resources)
-        self._scheduler = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
+        self._scheduler, dedicated = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
+        dedicated.begin()
+        self._whole, self._patience_s = dedicated.whole, settings.controller.fleet_patience_s
         self._scheduler.start()
 
-    def check_health(self) -> None:
-        """Tell Serve that the loops live; Serve replaces the replica when this raises."""
+    async def check_health(self) -> None:
+        """Tell Serve that the loops live; Serve replaces the replica when this raises.
+
+        The first check is part of the start: until it ends Serve does not call the app RUNNING, and KubeRay does not
+        let a new cluster answer.
+        """
+        if not self._whole.is_set():
+            await asyncio.to_thread(self._whole.wait, self._patience_s)
+            # Later checks never wait.
+            self._whole.set()
         self._scheduler.check()
 
     def __del__(self) -> None:
