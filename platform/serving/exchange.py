@@ -1,8 +1,9 @@
 """The few pieces of HTTP that a bare ASGI app needs: request heads, bounded bodies, whole answers, the error shape."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
+from types import coroutine
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,7 +11,7 @@ import orjson
 from ..kernel.browsers import HTTPS_HEADERS, SECURITY_HEADERS
 from ..kernel.errors import BodyTooLarge, RaymillError, error_body
 from ..kernel.telemetry import take_request_id
-from .errors import ClientGone
+from .errors import BodyLate, ClientGone
 
 Header = tuple[bytes, bytes]
 
@@ -77,16 +78,48 @@ def error_response(error: RaymillError, head: Head) -> Response:
 _MOST_DIGITS = 18
 
 
-async def read_body(receive: Any, headers: dict[bytes, bytes], limit_bytes: int) -> bytes:
+async def read_body(receive: Any, headers: dict[bytes, bytes], limit_bytes: int, *, within_s: float) -> bytes:
     """Read a request's body.
 
     Raises:
         BodyTooLarge: If it is announced as, or turns out to be, larger than the limit.
+        BodyLate: If it is not there to its end within the time.
         ClientGone: If the client hangs up before the end.
     """
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and (len(announced) > _MOST_DIGITS or int(announced) > limit_bytes):
         raise _too_large(limit_bytes)
+    reading = _read(receive, limit_bytes)
+    try:
+        awaited = reading.send(None)
+    except StopIteration as done:
+        # Nearly always the body came with the head, and a time limit costs ten times as much as to take it.
+        body: bytes = done.value
+        return body
+    try:
+        async with asyncio.timeout(within_s):
+            return await _rest(reading, awaited)
+    except TimeoutError as error:
+        raise BodyLate(within_s) from error
+
+
+@coroutine
+def _rest(begun: Coroutine[Any, Any, bytes], awaited: Any) -> Generator[Any, Any, bytes]:
+    """Go on with a coroutine that has taken its first step, and awaits something."""
+    try:
+        while True:
+            try:
+                given = yield awaited
+            except BaseException as error:
+                awaited = begun.throw(error)
+            else:
+                awaited = begun.send(given)
+    except StopIteration as done:
+        body: bytes = done.value
+        return body
+
+
+async def _read(receive: Any, limit_bytes: int) -> bytes:
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")

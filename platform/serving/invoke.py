@@ -14,7 +14,9 @@ from .edge.access import STRANGER, Caller, Edge
 from .edge.limits import RateLimits
 from .errors import ClientGone, RateExceeded, RequestTimedOut
 from .exchange import Head, Header, Response, read_body, while_there
+from .formats import RunHalted
 from .models.dedicated import DedicatedApps, arrays_of
+from .models.inline import InlineRuns
 from .models.lines import Codec, Line, Work
 from .models.pool import Loaded, ModelPool
 from .models.runners import Runners, Turns
@@ -46,6 +48,10 @@ class Call:
     started: float
     body: bytes = b""
 
+    def left_s(self) -> float:
+        """Return how much of the endpoint's time limit is left."""
+        return self.endpoint.document.timeout_s - (time.perf_counter() - self.started)
+
 
 class Invoker:
     """Answers inference requests of one model server."""
@@ -56,6 +62,7 @@ class Invoker:
         pool: ModelPool,
         metrics: Metrics,
         inference_log: InferenceLog,
+        inline: InlineRuns,
         runners: Runners,
         apps: DedicatedApps,
         limits: RateLimits,
@@ -67,6 +74,7 @@ class Invoker:
         self._pool = pool
         self._metrics = metrics
         self._log = inference_log
+        self._inline = inline
         self._runners = runners
         self._apps = apps
         self._limits = limits
@@ -137,6 +145,7 @@ class Invoker:
         call = Call(Head("POST", "", headers, b"", ""), STRANGER, endpoint, route, 0.0, body)
         # The second answer shows how long the model takes once it has found its memory.
         for _ in range(_WARM_UP_REQUESTS):
+            call.started = time.perf_counter()
             await self._answer_slowly(call, loaded, codec)
 
     @staticmethod
@@ -149,15 +158,27 @@ class Invoker:
         headers = call.head.headers
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedMedia("The body must not be compressed.")
-        call.body = body = await read_body(receive, headers, self._max_body_bytes)
+        within_s = call.endpoint.document.timeout_s
+        call.body = body = await read_body(receive, headers, self._max_body_bytes, within_s=within_s)
         loaded = None if call.route.app else self._pool.find(call.route.revision)
-        if loaded is None or not loaded.pace.is_quick(len(body)):
-            async with while_there(receive):
-                return await self._answer_slowly(call, loaded, codec)
+        if loaded is not None and loaded.pace.is_quick(len(body)):
+            try:
+                return self._answer_at_once(call, loaded, codec)
+            except RunHalted:
+                log.warning("run_halted", endpoint=call.endpoint.name, revision=call.route.revision.number)
+        async with while_there(receive):
+            return await self._answer_slowly(call, loaded, codec)
+
+    def _answer_at_once(self, call: Call, loaded: Loaded, codec: Codec) -> Answer:
+        """Answer on the event loop.
+
+        Raises:
+            RunHalted: If that took much longer than it may.
+        """
         begun = time.perf_counter()
-        question = codec(call.route.target, body, headers)
-        answer = question.answer(loaded.model.run(question.outputs, question.feeds))
-        loaded.pace.learn(len(body), time.perf_counter() - begun)
+        question = codec(call.route.target, call.body, call.head.headers)
+        answer = question.answer(self._inline.run(loaded, question))
+        self._inline.learn(loaded, len(call.body), time.perf_counter() - begun, answer)
         return answer
 
     async def _answer_slowly(self, call: Call, loaded: Loaded | None, codec: Codec) -> Answer:
@@ -168,7 +189,7 @@ class Invoker:
             return await self._answer_by_app(app, call, codec, most)
         work = Work(call.endpoint.room, most, call.route.meter, codec, call.route.target, call.body, call.head.headers)
         try:
-            async with asyncio.timeout(document.timeout_s):
+            async with asyncio.timeout(call.left_s()):
                 loaded = loaded or await self._pool.load(call.route.revision, call.route.meter)
                 self.line_of(loaded).add(work, document.batching)
                 return await work.future
@@ -180,7 +201,7 @@ class Invoker:
     async def _answer_by_app(self, app: str, call: Call, codec: Codec, most: int) -> Answer:
         target, meter, limit_s = call.route.target, call.route.meter, call.endpoint.document.timeout_s
         now = asyncio.get_running_loop().time
-        ends = now() + limit_s
+        ends = now() + call.left_s()
         read = partial(codec, target, call.body, call.head.headers)
         try:
             if _is_large(call.body):

@@ -4,7 +4,7 @@ A hop to a thread costs as much as a tiny model's whole answer, while a slow mod
 Requests are classed by the size of their body in powers of two; a class that was never measured counts as slow.
 """
 
-from math import inf
+from math import inf, nan
 
 #: A request expected to take less than this runs on the event loop.
 INLINE_S = 1e-3
@@ -23,6 +23,11 @@ class Pace:
     def is_quick(self, size_bytes: int) -> bool:
         """Tell whether a request of this size is expected to be quick."""
         return self._expected[size_bytes.bit_length()] < INLINE_S
+
+    def distrust(self) -> None:
+        """Count every size as slow from now on: the size does not say how long a request takes."""
+        # No number is less than nan, and what is learned on top of it is nan.
+        self._expected = [nan] * _CLASSES
 
     def learn(self, size_bytes: int, seconds: float) -> None:
         """Take a measurement over: faster ones at once, slower ones slowly, for the machine may just be busy."""

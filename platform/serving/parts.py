@@ -32,6 +32,7 @@ from .invoke import Invoker
 from .models.artifacts import ArtifactCache
 from .models.dedicated import ArtifactDesk, DedicatedApps
 from .models.handover import Handover
+from .models.inline import InlineRuns
 from .models.pool import ModelPool
 from .models.quarantine import Quarantine
 from .models.runners import Runners
@@ -66,6 +67,7 @@ class Parts:
     pool: ModelPool
     quarantine: Quarantine
     invoker: Invoker
+    inline: InlineRuns
     descriptions: Descriptions
     apps: DedicatedApps
     desk: ArtifactDesk
@@ -93,7 +95,7 @@ class Parts:
         verifier = load_verifier(settings.keys_dir, settings.auth)
         cache = _connect(settings)
         loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
-        runners = Runners(os.cpu_count() or 1)
+        inline, runners = InlineRuns(), Runners(os.cpu_count() or 1)
         serving = settings.serving
         artifacts = ArtifactCache(store, settings.home / "cache" / "artifacts", max_bytes=serving.disk_cache_bytes)
         quarantine = _quarantine(settings)
@@ -107,6 +109,7 @@ class Parts:
             pool,
             metrics,
             inference_log,
+            inline,
             runners,
             apps,
             RateLimits(cache, leases),
@@ -119,6 +122,7 @@ class Parts:
             pool=pool,
             quarantine=quarantine,
             invoker=invoker,
+            inline=inline,
             descriptions=Descriptions(edge, directory, pool, cache, timeout_s=settings.redis.timeout_s),
             apps=apps,
             desk=ArtifactDesk(directory, artifacts, loaders),
@@ -154,6 +158,7 @@ class Parts:
         sys.setswitchinterval(_SWITCH_S)
         _call_at_exit(WeakMethod(self._flush_at_exit))
         await self.follower.start()
+        self.inline.start()
         flushing = (self._flush_metrics_often(), *(self._flush_often(journal) for journal in self._journals))
         work = (*flushing, self._drop_idle_often(), self.warmer.run(), self.leases.run())
         self._tasks += [asyncio.create_task(each) for each in work]
@@ -172,12 +177,13 @@ class Parts:
         await self.apps.close()
         await self.cache.aclose()
         self.quarantine.close()
+        self.inline.stop()
         for threads in self.threads:
             threads.shutdown(wait=False, cancel_futures=True)
 
     def is_alive(self) -> bool:
         """Tell whether all background tasks are running."""
-        return self.follower.is_alive() and all(not task.done() for task in self._tasks)
+        return self.follower.is_alive() and self.inline.is_alive() and all(not task.done() for task in self._tasks)
 
     async def _flush_metrics_often(self) -> None:
         while not await self._stops_within(self.settings.serving.flush_s):

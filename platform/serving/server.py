@@ -33,7 +33,7 @@ from .records.feedback import BODY_BYTES
 
 log = structlog.get_logger(__name__)
 
-_MAX_QUESTION_BYTES = 4096
+_MAX_QUESTION_BYTES, _QUESTION_S = 4096, 10.0
 _CODECS: dict[str, Codec] = {"infer": infer, "predict": predict}
 
 
@@ -129,7 +129,9 @@ class ModelServer:
             raise MethodNotAllowed(head.method, "POST")
         caller, endpoint = self._invoker.admit(head, name)
         await self._invoker.count(head, caller, endpoint)
-        return self._parts.feedback.take(caller, endpoint, await read_body(receive, head.headers, BODY_BYTES))
+        within_s = endpoint.document.timeout_s
+        body = await read_body(receive, head.headers, BODY_BYTES, within_s=within_s)
+        return self._parts.feedback.take(caller, endpoint, body)
 
     async def _describe(self, head: Head, path: list[str], receive: Any) -> Response:
         match path:
@@ -141,7 +143,7 @@ class ModelServer:
                 return json_response(*await self._descriptions.of(head, name, rest))
             case ["repository", "index"]:
                 # A question, which the protocol asks by POST.
-                body = await read_body(receive, head.headers, _MAX_QUESTION_BYTES)
+                body = await read_body(receive, head.headers, _MAX_QUESTION_BYTES, within_s=_QUESTION_S)
                 return json_response(*await self._descriptions.index(head, body))
             case ["repository", *_]:
                 raise ExtensionNotOffered("the model repository's control of loading: models load when they are asked")

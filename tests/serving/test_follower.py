@@ -1,6 +1,7 @@
 """Publishing through a real Valkey, and model servers that follow, lose it, and find it again."""
 
 import asyncio
+import gc
 import shutil
 import socket
 import threading
@@ -340,7 +341,9 @@ def test_a_server_catches_up_with_very_many_documents_before_it_counts_as_alive(
         async with serving(live_plane) as running:
             return [running.parts.directory.version_of(f"grants:{each.key}") for each in many]
 
+    followed = gc.get_freeze_count()
     assert asyncio.run(run()) == [1] * len(many)
+    assert gc.get_freeze_count() > followed
 
 
 def test_a_publisher_without_valkey_is_told(plane):

@@ -1,14 +1,17 @@
 """The formats of the pool, and how fast a model is thought to be."""
 
+import threading
+
 import numpy as np
 import onnx
 import onnx_models
 import pytest
-from onnx import TensorProto, helper
-from plane import MLP, SCALE
+from onnx import TensorProto, helper, numpy_helper
+from onnx_models import ENDLESS
+from plane import MLP, ROUNDS, SCALE
 
 from raymill.serving.errors import ModelBroken, ModelFailed
-from raymill.serving.formats import POOL_FORMATS, PROGRAM_FORMATS, loader_of, program_loader_of
+from raymill.serving.formats import POOL_FORMATS, PROGRAM_FORMATS, RunHalted, loader_of, program_loader_of
 from raymill.serving.formats.onnx import load
 from raymill.serving.models.artifacts import ArtifactCache
 from raymill.serving.pace import INLINE_S, Pace
@@ -38,6 +41,25 @@ def test_values_that_the_graph_refuses_are_the_clients_fault(tmp_path):
     model = load(onnx_models.mlp(tmp_path / "m.onnx"), MLP)
     with pytest.raises(ModelFailed):
         model.run(["probabilities"], {"features": np.ones((1, 5), np.float32)})
+
+
+def test_a_run_that_is_ended_is_no_refusal_and_its_model_goes_on(tmp_path):
+    model = load(onnx_models.rounds(tmp_path / "m.onnx"), ROUNDS)
+    halt = model.halt()
+    ending = threading.Timer(0.05, setattr, (halt, "terminate", True))
+    ending.start()
+    with pytest.raises(RunHalted):
+        model.run(["y"], {"n": np.array([ENDLESS])}, halt)
+    ending.join()
+    assert model.run(["y"], {"n": np.array([3])}, model.halt())[0].tolist() == [3]
+
+
+def test_a_loop_that_nothing_could_end_is_refused(tmp_path):
+    always = helper.make_node("Constant", [], ["always"], value=numpy_helper.from_array(np.array(True)))
+    shape = helper.make_node("Shape", ["count"], ["size"])
+    for nodes, outputs in (([], ("goes_on", "count")), ([always, shape], ("always", "size"))):
+        with pytest.raises(ModelBroken, match="Loop"):
+            load(onnx_models.loop(tmp_path / "m.onnx", nodes, *outputs), ROUNDS)
 
 
 def test_weights_in_other_files_are_not_read(plane, tmp_path):
@@ -87,3 +109,12 @@ def test_one_slow_run_on_a_busy_machine_changes_nothing_and_lasting_slowness_doe
     for _ in range(5):
         pace.learn(100, INLINE_S / 20)
     assert pace.is_quick(100)
+
+
+def test_a_model_that_is_distrusted_stays_slow():
+    pace = Pace()
+    pace.learn(100, INLINE_S / 20)
+    pace.distrust()
+    for _ in range(20):
+        pace.learn(100, 0.0)
+    assert not pace.is_quick(100)

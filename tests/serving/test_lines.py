@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from raymill.serving.errors import ModelFailed, QueueFull
+from raymill.serving.formats import RunHalted
 from raymill.serving.models.lines import Line, Room, Work
 from raymill.serving.models.runners import Runners
 from raymill.serving.pace import Pace
@@ -36,7 +37,10 @@ class Gated:
         self.poison: float | None = None
         self.answers_rows = True
 
-    def run(self, outputs, feeds):
+    def halt(self):
+        return None
+
+    def run(self, outputs, feeds, halt=None):
         rows = feeds["x"].tolist()
         self.calls.append(rows)
         self.entered.set()
@@ -62,8 +66,8 @@ class Counter:
 class Desk:
     """One line with one thread, whose first request is being run when the others arrive."""
 
-    def __init__(self):
-        self.model, self.holds, self.room = Gated(), Counter(), Room()
+    def __init__(self, model: Gated | None = None):
+        self.model, self.holds, self.room = model or Gated(), Counter(), Room()
         self.runners, self.metrics = Runners(1), Metrics()
 
     def ask(self, value: float, batching: Batching | None, most: int = 100) -> Work:
@@ -169,6 +173,63 @@ def test_whoever_leaves_gives_up_its_place_and_is_not_run():
     assert desk.model.calls == [[0.0], [2.0]]
 
 
+class Switch:
+    """A halt that can be waited for."""
+
+    def __init__(self):
+        self.event = threading.Event()
+
+    @property
+    def terminate(self) -> bool:
+        return self.event.is_set()
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        assert value
+        self.event.set()
+
+
+class Endless(Gated):
+    """A model that computes until it is ended."""
+
+    def __init__(self):
+        super().__init__()
+        self.halts: list[Switch] = []
+
+    def halt(self):
+        self.halts.append(Switch())
+        return self.halts[-1]
+
+    def run(self, outputs, feeds, halt=None):
+        self.calls.append(feeds["x"].tolist())
+        self.entered.set()
+        assert halt.event.wait(5)
+        raise RunHalted
+
+
+def test_a_run_is_ended_when_the_last_who_waits_for_it_leaves():
+    desk = Desk(Endless())
+
+    def leave(work: Work) -> None:
+        work.future.cancel()
+        work.leave()
+
+    async def play():
+        alone = await desk.first()
+        pair = [desk.ask(float(value), TOGETHER) for value in (1, 2)]
+        leave(alone)
+        await soon(lambda: len(desk.model.calls) == 2)
+        leave(pair[0])
+        assert [halt.terminate for halt in desk.model.halts] == [True, False]
+        leave(pair[1])
+        await soon(lambda: not desk.holds.held)
+
+    with desk.runners.threads:
+        asyncio.run(play())
+    assert desk.model.calls == [[0.0], [1.0, 2.0]]
+    assert all(halt.terminate for halt in desk.model.halts)
+
+
 def test_no_more_than_the_room_holds_may_wait_and_running_ones_do_not_count():
     async def scene(desk):
         works = [desk.ask(float(value), TOGETHER, most=2) for value in (1, 2)]
@@ -205,7 +266,10 @@ class Doubler:
 
     size_bytes = 0
 
-    def run(self, outputs, feeds):
+    def halt(self):
+        return None
+
+    def run(self, outputs, feeds, halt=None):
         return [feeds["x"] * 2]
 
 
@@ -283,7 +347,7 @@ def test_a_model_with_several_threads_gives_one_back_to_its_neighbour():
         await soon(lambda: neighbour.calls)
         running = set()
 
-        def run(outputs, feeds):
+        def run(outputs, feeds, halt):
             running.add(threading.get_ident())
             time.sleep(0.01)
             return [feeds["x"]]

@@ -188,7 +188,7 @@ async def run(ready):
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 ready = threading.Event()
 threading.Thread(target=lambda: asyncio.run(run(ready)), daemon=True).start()
-print("ready" if ready.wait(30) else "not ready", flush=True)
+print("ready" if ready.wait(60) else "not ready", flush=True)
 # Not by signal.pause(): a signal just before it would be waited for in vain.
 while True:
     time.sleep(0.1)
@@ -200,7 +200,7 @@ def test_a_process_that_is_told_to_end_writes_its_rows_away(digits):
     command = [sys.executable, "-c", ENDED, str(digits.home), *paths]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert "ready\n" in iter(process.stdout.readline, "")
+            assert next(line for line in process.stdout if "ready" in line) == "ready\n"
             assert read_log(digits) == []
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 1

@@ -1,16 +1,21 @@
 """The pool of loaded models: bounded, shared, never dropping what runs."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raymill.serving.errors import ModelBroken, ModelUnavailable
+from raymill.serving.models.lines import Line
 from raymill.serving.models.pool import Loaded, ModelPool, ModelTooLarge
+from raymill.serving.models.runners import Runners
 from raymill.serving.published.table import Revision
 from raymill.serving.records.metrics import Metrics
 from timing import soon
@@ -27,7 +32,10 @@ class Weight:
 
     size_bytes: int
 
-    def run(self, outputs, feeds):
+    def halt(self):
+        return None
+
+    def run(self, outputs, feeds, halt=None):
         return []
 
 
@@ -196,6 +204,21 @@ def test_a_revision_that_was_made_later_does_not_wait_for_the_pause(shelf):
     assert len(shelf.fetched) == 2
 
 
+def test_a_file_that_one_project_lost_is_not_missed_by_another_that_has_the_same(shelf):
+    mine, theirs = (revision(1, 10).model_copy(update={"uri": f"{project}/x"}) for project in ("prj_1", "prj_2"))
+
+    async def run():
+        shelf.error = ModelBroken("it is gone")
+        with pytest.raises(ModelBroken):
+            await shelf.pool.load(mine)
+        shelf.error = None
+        await asyncio.gather(shelf.pool.load(theirs), shelf.pool.load(theirs.model_copy(update={"uri": "prj_3/x"})))
+        assert await shelf.pool.load(mine)
+
+    asyncio.run(run())
+    assert (shelf.pool.size_bytes, shelf.pool.loads) == (10, 1)
+
+
 def test_an_unavailable_store_keeps_its_retry_after(shelf):
     async def run():
         shelf.error = ModelUnavailable("away", retry_after_s=2)
@@ -240,6 +263,23 @@ def test_idle_models_are_dropped_and_used_ones_stay(shelf):
 
     asyncio.run(run())
     assert shelf.pool.size_bytes == 20
+
+
+def test_the_memory_of_a_dropped_model_is_free_at_once(shelf):
+    async def run():
+        loaded = await shelf.pool.load(revision(1, 10))
+        hold, release = partial(shelf.pool.hold, loaded), partial(shelf.pool.release, loaded)
+        loaded.line = Line(loaded.model, loaded.pace, Runners(1), shelf.metrics, hold, release)
+        return weakref.ref(loaded.model)
+
+    gc.disable()
+    try:
+        model = asyncio.run(run())
+        shelf.now = 1000.0
+        shelf.pool.drop_idle()
+        assert model() is None
+    finally:
+        gc.enable()
 
 
 @settings(max_examples=50, deadline=None)

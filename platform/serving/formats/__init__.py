@@ -19,6 +19,16 @@ Array = NDArray[Any]
 Feeds = Mapping[str, NDArray[Any]]
 
 
+class RunHalted(Exception):
+    """Raised in place of an answer when a run was ended by its halt."""
+
+
+class Halt(Protocol):
+    """Ends the one run that it was given to, as soon as another thread sets ``terminate``."""
+
+    terminate: bool
+
+
 class Model(Protocol):
     """A loaded model; ``run`` may be called from several threads at a time."""
 
@@ -36,7 +46,25 @@ class Model(Protocol):
         ...
 
 
+class PoolModel(Model, Protocol):
+    """A model that shares its process with others', whom a run that does not end would hold up."""
+
+    def halt(self) -> Halt | None:
+        """Return what ends one run; None where its length shows in the shapes of the input."""
+        ...
+
+    def run(self, outputs: Sequence[str], feeds: Feeds, halt: Halt | None = None) -> list[Array]:
+        """Compute the named outputs from arrays that fit the signature.
+
+        Raises:
+            ModelFailed: If the model refuses these values.
+            RunHalted: If the halt was set.
+        """
+        ...
+
+
 Loader = Callable[[Path, Signature], Model]
+PoolLoader = Callable[[Path, Signature], PoolModel]
 
 #: What the pool takes, in the order in which it prefers them.
 POOL_FORMATS = ("onnx", "safetensors")
@@ -44,7 +72,7 @@ POOL_FORMATS = ("onnx", "safetensors")
 PROGRAM_FORMATS = ("torchscript", "torch-export", "keras", "saved-model", "skops")
 
 
-def loader_of(format_name: str) -> Loader:
+def loader_of(format_name: str) -> PoolLoader:
     """Return the loader of a format of the pool.
 
     Raises:
@@ -56,7 +84,8 @@ def loader_of(format_name: str) -> Loader:
         )
     if format_name not in POOL_FORMATS:
         raise ModelBroken(f"The pool does not serve the format {format_name!r}; it serves {[*POOL_FORMATS]}.")
-    return _imported(format_name)
+    loader: PoolLoader = _imported(format_name)
+    return loader
 
 
 def program_loader_of(format_name: str) -> Loader:
@@ -68,14 +97,14 @@ def program_loader_of(format_name: str) -> Loader:
     if format_name not in POOL_FORMATS + PROGRAM_FORMATS:
         raise ModelBroken(f"This platform does not know the format {format_name!r}.")
     try:
-        return _imported(format_name)
+        loader: Loader = _imported(format_name)
     except ModuleNotFoundError as error:
         raise ModelBroken(f"The format {format_name!r} needs {error.name!r}, which is not installed here.") from error
-
-
-def _imported(format_name: str) -> Loader:
-    loader: Loader = import_module(f".{format_name.replace('-', '_')}", __package__).load
     return loader
+
+
+def _imported(format_name: str) -> Any:
+    return import_module(f".{format_name.replace('-', '_')}", __package__).load
 
 
 DTYPES: dict[str, np.dtype[Any]] = {

@@ -1,7 +1,9 @@
 """ONNX through onnxruntime on the CPU."""
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnxruntime
@@ -9,7 +11,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 from ..errors import ModelBroken, ModelFailed
 from ..published.table import Signature, TensorSpec
-from . import Array, Feeds
+from . import Array, Feeds, Halt, RunHalted
 
 # Resident memory of a session beyond its weights, measured with onnxruntime 1.32.
 _SESSION_BYTES = 256 * 2**10
@@ -28,6 +30,9 @@ _DATATYPES = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
+# Operators that run a graph of their own over and over.
+_LOOPS = ("Loop", "Scan")
+_PIECE_BYTES = 1 << 20
 
 
 class OnnxModel:
@@ -39,15 +44,23 @@ class OnnxModel:
         self._session = session
         self.size_bytes = size_bytes
 
-    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Array]:
+    def halt(self) -> Halt:
+        """Return what ends one run, between two operators: loops and shapes may depend on values."""
+        halt: Halt = onnxruntime.RunOptions()
+        return halt
+
+    def run(self, outputs: Sequence[str], feeds: Feeds, halt: Halt | None = None) -> list[Array]:
         """Compute the named outputs.
 
         Raises:
             ModelFailed: If the graph refuses these values.
+            RunHalted: If the halt was set.
         """
         try:
-            answers: list[Array] = self._run(outputs, feeds, None)
+            answers: list[Array] = self._run(outputs, feeds, halt)
         except (Fail, InvalidArgument, RuntimeException) as error:
+            if halt is not None and halt.terminate:
+                raise RunHalted from error
             raise ModelFailed(f"The model refuses the input: {error}") from error
         return answers
 
@@ -56,18 +69,65 @@ def load(path: Path, signature: Signature) -> OnnxModel:
     """Load an ONNX file.
 
     Raises:
-        ModelBroken: If onnxruntime cannot read it, or its graph does not fit the signature.
+        ModelBroken: If onnxruntime cannot read it, or its graph does not fit the signature or could run for ever.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a class of its own for each of a dozen causes, without a root
-        raise ModelBroken(f"onnxruntime cannot load the model: {error}") from error
+    if _has_loops(path):
+        _check_rounds(path)
+    session = _session(path, _options())
     _check("input", signature.inputs, session.get_inputs())
     _check("output", signature.outputs, session.get_outputs())
     return OnnxModel(session, path.stat().st_size + _SESSION_BYTES)
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a class of its own for each of a dozen causes, without a root
+        raise ModelBroken(f"onnxruntime cannot load the model: {error}") from error
+
+
+def _has_loops(path: Path) -> bool:
+    """Tell whether the operators that repeat a graph may occur: their names are somewhere in the file."""
+    size = path.stat().st_size
+    if not size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # A piece at a time, for a search keeps the interpreter's lock from the event loop.
+        pieces = ((start, start + _PIECE_BYTES + max(map(len, _LOOPS))) for start in range(0, size, _PIECE_BYTES))
+        return any(content.find(name.encode(), *piece) >= 0 for piece in pieces for name in _LOOPS)
+
+
+def _check_rounds(path: Path) -> None:
+    """Refuse loops that nothing could end, for in their rounds there is no operator once the graph is optimized."""
+    # Only here: it takes a tenth of a second, and few models have loops.
+    import onnx
+
+    options = _options()
+    with TemporaryDirectory(prefix="raymill-graph-") as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        _session(path, options)
+        graph = onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+    for operator, body in _bodies(graph):
+        if operator in _LOOPS and all(node.op_type == "Constant" for node in body.node):
+            raise ModelBroken(
+                f"The graph has a {operator} whose rounds compute nothing, so that it could not be ended."
+            )
+
+
+def _bodies(graph: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the graphs inside of a graph, each with the operator that runs it."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield node.op_type, body
+                yield from _bodies(body)
 
 
 def _check(role: str, specs: Sequence[TensorSpec], nodes: Sequence[Any]) -> None:

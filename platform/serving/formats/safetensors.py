@@ -12,17 +12,17 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelBroken
 from ..published.table import Signature
-from . import Array, Model
+from . import Array, PoolModel
 from .tabular_network import TabularNetwork
 
 METADATA = "raymill"
 
-_ARCHITECTURES: dict[str, Callable[[dict[str, Any], dict[str, Array]], Model]] = {
+_ARCHITECTURES: dict[str, Callable[[dict[str, Any], dict[str, Array]], PoolModel]] = {
     "tabular-network": TabularNetwork.build,
 }
 
 
-def load(path: Path, signature: Signature) -> Model:
+def load(path: Path, signature: Signature) -> PoolModel:
     """Build the network that the file describes.
 
     Raises:
@@ -41,7 +41,7 @@ def load(path: Path, signature: Signature) -> Model:
     return model
 
 
-def _build(metadata: dict[str, str], tensors: dict[str, Array]) -> Model:
+def _build(metadata: dict[str, str], tensors: dict[str, Array]) -> PoolModel:
     try:
         config = json.loads(metadata[METADATA])
         build = _ARCHITECTURES[config["architecture"]]
@@ -55,5 +55,5 @@ def _build(metadata: dict[str, str], tensors: dict[str, Array]) -> Model:
         raise ModelBroken(f"The tensors do not make the network that the file describes: {error!r}") from error
 
 
-def _outputs(model: Model) -> set[str]:
+def _outputs(model: PoolModel) -> set[str]:
     return {model.output} if isinstance(model, TabularNetwork) else set()

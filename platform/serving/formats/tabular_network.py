@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFailed
-from . import Array, Feeds
+from . import Array, Feeds, Halt
 
 _NUMBERS, _MOMENTS, _CATEGORIES = "input", "dates", "categories"
 _PROBABILITIES = "probabilities"
@@ -48,7 +48,10 @@ class TabularNetwork:
             raise ValueError(f"the columns make {width} features and the network takes {len(network._mean)}")
         return network
 
-    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Array]:
+    def halt(self) -> None:
+        """Return nothing: the rows alone say how long a run takes."""
+
+    def run(self, outputs: Sequence[str], feeds: Feeds, halt: Halt | None = None) -> list[Array]:
         """Compute the one output.
 
         Raises:

@@ -2,18 +2,18 @@
 
 A thread takes when it has begun, not when it is asked for, so that requests that wait longer run together where their
 endpoint lets them, and those whose client has gone are passed over. It goes on until nobody waits, or until others
-need the core more.
+need the core more. A run that nobody waits for any more is ended, where the model's format knows how.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from time import thread_time
 
 from ..errors import QueueFull
-from ..formats import Array, Model
+from ..formats import Array, Halt, PoolModel, RunHalted
 from ..pace import Pace
 from ..protocol.v2 import Answer, Question, Target
 from ..published.table import Batching
@@ -89,6 +89,7 @@ class Work:
         "meter",
         "outcome",
         "question",
+        "run",
         "seconds",
         "target",
     )
@@ -120,6 +121,8 @@ class Work:
         self.future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.question: Question | None = None
         self.outcome: Outcome | None = None
+        #: The call of the model for it that is on.
+        self.run: Run | None = None
         #: Of a thread's own time, for reading and, alone, running: waits for the interpreter's lock say nothing.
         self.seconds = 0.0
         #: Calls of the model that this was the first request of: 0 for one that was joined to another.
@@ -131,6 +134,8 @@ class Work:
             waited, self._waits = self._waits, False
             if waited:
                 self._room.leave(self.meter)
+        if self.run and self.future.cancelled():
+            self.run.end_unless_awaited()
         return waited
 
     def read(self) -> None:
@@ -142,12 +147,12 @@ class Work:
             self.outcome = error
         self.seconds = thread_time() - begun
 
-    def run(self, model: Model) -> float:
+    def compute(self, model: PoolModel, halt: Halt | None) -> float:
         """Run alone and return the seconds that it took; an error becomes the outcome."""
         begun = thread_time()
         if question := self.question:
             try:
-                self.outcome = question.answer(model.run(question.outputs, question.feeds))
+                self.outcome = question.answer(model.run(question.outputs, question.feeds, halt))
             except Exception as error:
                 self.outcome = error
         seconds = thread_time() - begun
@@ -163,6 +168,8 @@ class Work:
 
     def settle(self) -> None:
         """Tell whoever waits; nobody does when the time was up or the client left."""
+        # They hold each other, and the body and its arrays would stay until the next full collection of garbage.
+        self.run = None
         if self.future.done():
             return
         if isinstance(self.outcome, Exception):
@@ -171,12 +178,33 @@ class Work:
             self.future.set_result(self.outcome)
 
 
+class Run:
+    """One call of a model, in a thread, for those who wait for it."""
+
+    __slots__ = ("_works", "halt")
+
+    def __init__(self, works: Sequence[Work], halt: Halt | None) -> None:
+        self._works = works
+        self.halt = halt
+        for work in works:
+            work.run = self
+
+    def is_awaited(self) -> bool:
+        """Tell whether anybody still waits; asked after the run was made known, so that nobody leaves unseen."""
+        return not all(work.future.done() for work in self._works)
+
+    def end_unless_awaited(self) -> None:
+        """End it when all have left or their time is up, for it may be one that never ends."""
+        if self.halt is not None and not self.is_awaited():
+            self.halt.terminate = True
+
+
 class Line:
     """The requests that wait for one model."""
 
     def __init__(
         self,
-        model: Model,
+        model: PoolModel,
         pace: Pace,
         runners: Runners,
         metrics: Metrics,
@@ -309,24 +337,34 @@ class Line:
         if len(ready) > 1 and self._answer_together(ready):
             return
         for work in ready:
-            seconds = work.run(self._model)
-            work.calls = 1
-            self._pace.learn(len(work.body), work.seconds)
-            if work.batching and work.question and (rows := rows_of(work.question)):
-                self._gain.learn(rows, seconds)
+            run = Run([work], self._model.halt())
+            if run.is_awaited():
+                self._answer_alone(work, run.halt)
+
+    def _answer_alone(self, work: Work, halt: Halt | None) -> None:
+        seconds = work.compute(self._model, halt)
+        work.calls = 1
+        self._pace.learn(len(work.body), work.seconds)
+        if work.batching and work.question and isinstance(work.outcome, Answer) and (rows := rows_of(work.question)):
+            self._gain.learn(rows, seconds)
 
     def _answer_together(self, batch: list[Work]) -> bool:
         """Run a batch as one; when it fails tell so, that each may run alone and none fail for another's sake."""
         questions = [work.question for work in batch if work.question]
         rows = [rows_of(question) for question in questions]
+        run = Run(batch, self._model.halt())
+        if not run.is_awaited():
+            return True
         begun = thread_time()
         try:
-            arrays = self._model.run(questions[0].outputs, join(questions))
+            arrays = self._model.run(questions[0].outputs, join(questions), run.halt)
             self._gain.learn(sum(rows), thread_time() - begun)
             parts = part(arrays, rows)
         except RowsEntangled:
             self._joins = False
             return False
+        except RunHalted:
+            return True
         except Exception:
             return False
         for work, question, own in zip(batch, questions, parts, strict=True):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from ..errors import ModelBroken, ModelUnavailable
-from ..formats import Loader, Model, loader_of
+from ..formats import PoolLoader, PoolModel, loader_of
 from ..pace import Pace
 from ..published.table import Revision
 from ..records.metrics import Meter, Metrics
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .lines import Line
 
 log = structlog.get_logger(__name__)
+
+#: Where an artifact lies, and its digest: one project's loss of a file is not another's that has the same.
+_Source = tuple[str, str]
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
 _REMEMBERED_FAILURES = 1000
@@ -41,10 +44,12 @@ class ModelTooLarge(ModelBroken):
 class Loaded:
     """A model in the pool."""
 
-    __slots__ = ("in_use", "last_used", "line", "meter", "model", "pace", "size_bytes")
+    __slots__ = ("halt", "in_use", "last_used", "line", "meter", "model", "pace", "size_bytes")
 
-    def __init__(self, model: Model, meter: Meter | None, now: float) -> None:
+    def __init__(self, model: PoolModel, meter: Meter | None, now: float) -> None:
         self.model = model
+        #: Ends a run on the event loop, where there is one at a time.
+        self.halt = model.halt()
         #: The revision that it was loaded for; others may share it.
         self.meter = meter
         self.size_bytes = model.size_bytes
@@ -79,7 +84,7 @@ class ModelPool:
         idle_s: float,
         quarantine: Quarantine | None = None,
         metrics: Metrics | None = None,
-        loaders: Callable[[str], Loader] = loader_of,
+        loaders: Callable[[str], PoolLoader] = loader_of,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
@@ -91,8 +96,8 @@ class ModelPool:
         self._loaders = loaders
         self._monotonic = monotonic
         self._models: OrderedDict[str, Loaded] = OrderedDict()
-        self._opening: dict[str, asyncio.Task[Loaded]] = {}
-        self._failures: OrderedDict[str, _Failure] = OrderedDict()
+        self._opening: dict[_Source, asyncio.Task[Loaded]] = {}
+        self._failures: OrderedDict[_Source, _Failure] = OrderedDict()
         self._turns = Turns(_LOADS_PER_PROJECT)
         self._reserved_bytes = 0
         #: Bytes of the models that are loaded now.
@@ -122,16 +127,16 @@ class ModelPool:
         if loaded := self.find(revision):
             return loaded
         self._check_failure(revision)
-        task = self._opening.get(revision.sha256)
+        task = self._opening.get(_source(revision))
         if task is None:
             task = asyncio.create_task(self._open(revision, meter), name=f"load {revision.sha256[:12]}")
-            self._opening[revision.sha256] = task
+            self._opening[_source(revision)] = task
             task.add_done_callback(lambda done: self._opened(revision, done))
         return await asyncio.shield(task)
 
     def is_failing(self, revision: Revision) -> bool:
         """Tell whether the last attempt to load this revision failed."""
-        return revision.sha256 in self._failures
+        return _source(revision) in self._failures
 
     def hold(self, loaded: Loaded) -> None:
         """Keep the model in memory until it is released; for runs that leave the event loop."""
@@ -154,7 +159,7 @@ class ModelPool:
             self._drop(digest)
 
     def _check_failure(self, revision: Revision) -> None:
-        failure = self._failures.get(revision.sha256)
+        failure = self._failures.get(_source(revision))
         if failure and revision.made_at <= failure.made_at and self._monotonic() < failure.retry_at:
             raise type(failure.error)(failure.error.message, retry_after_s=failure.error.retry_after_s)
 
@@ -171,16 +176,16 @@ class ModelPool:
                 self._reserved_bytes -= revision.size_bytes
         return self._insert(revision, model, meter)
 
-    async def _read(self, revision: Revision) -> Model:
+    async def _read(self, revision: Revision) -> PoolModel:
         loop, quarantine = asyncio.get_running_loop(), self._quarantine
         model = await loop.run_in_executor(self._executor, self._open_file, revision)
         if quarantine and isinstance(model, Path):
             # Apart from the threads that load, which others wait for.
             await loop.run_in_executor(quarantine.executor, quarantine.try_out, revision, model)
             model = await loop.run_in_executor(self._executor, self._open_watched, quarantine, revision, model)
-        return cast(Model, model)
+        return cast(PoolModel, model)
 
-    def _open_file(self, revision: Revision) -> Model | Path:
+    def _open_file(self, revision: Revision) -> PoolModel | Path:
         """Return the model, or the path of an artifact that must stand a trial first."""
         load = self._loaders(revision.format)
         if self._quarantine is None:
@@ -189,11 +194,14 @@ class ModelPool:
         path = self._fetch(revision)
         return path if must_try else self._open_watched(self._quarantine, revision, path)
 
-    def _open_watched(self, quarantine: Quarantine, revision: Revision, path: Path) -> Model:
+    def _open_watched(self, quarantine: Quarantine, revision: Revision, path: Path) -> PoolModel:
         with quarantine.watch(revision):
             return self._loaders(revision.format)(path, revision.signature)
 
-    def _insert(self, revision: Revision, model: Model, meter: Meter | None) -> Loaded:
+    def _insert(self, revision: Revision, model: PoolModel, meter: Meter | None) -> Loaded:
+        if loaded := self.find(revision):
+            # The same bytes came from another place meanwhile.
+            return loaded
         loaded = Loaded(model, meter, self._monotonic())
         if loaded.size_bytes > self._capacity_bytes:
             raise self._too_large(loaded.size_bytes)
@@ -211,17 +219,17 @@ class ModelPool:
         )
 
     def _opened(self, revision: Revision, task: asyncio.Task[Loaded]) -> None:
-        del self._opening[revision.sha256]
+        del self._opening[_source(revision)]
         if task.cancelled():
             return
         error = task.exception()
-        previous = self._failures.pop(revision.sha256, None)
+        previous = self._failures.pop(_source(revision), None)
         if error is None:
             return
         log.warning("model_not_loaded", sha256=revision.sha256, format=revision.format, error=str(error))
         if isinstance(error, ModelBroken | ModelUnavailable):
             wait_s = min(previous.wait_s * 2, _LAST_RETRY_S) if previous else _FIRST_RETRY_S
-            self._failures[revision.sha256] = _Failure(error, revision.made_at, wait_s, self._monotonic())
+            self._failures[_source(revision)] = _Failure(error, revision.made_at, wait_s, self._monotonic())
         if len(self._failures) > _REMEMBERED_FAILURES:
             self._failures.popitem(last=False)
 
@@ -239,4 +247,11 @@ class ModelPool:
                 return
 
     def _drop(self, digest: str) -> None:
-        self.size_bytes -= self._models.pop(digest).size_bytes
+        loaded = self._models.pop(digest)
+        self.size_bytes -= loaded.size_bytes
+        # The line knows how to hold the model: without it the memory is free now, and not when garbage is collected.
+        loaded.line = None
+
+
+def _source(revision: Revision) -> _Source:
+    return revision.uri, revision.sha256

@@ -11,6 +11,7 @@ server goes on with what it knows.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -33,6 +34,9 @@ log = structlog.get_logger(__name__)
 _CHECK_S = 1.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
 _AT_ONCE = 8
+# So many documents more are no longer walked through by the garbage collector, which holds up a server of 10,000
+# endpoints for a second. What replaces them frees them all the same, for they hold no cycles.
+_FREEZE_EACH = 500
 _OUTAGES = (redis.RedisError, OSError, TimeoutError)
 _Answer = TypeVar("_Answer")
 
@@ -97,6 +101,7 @@ class Follower:
         self._generation: bytes | None = None
         #: But for documents that were refused, or whose models are being loaded.
         self._lacks_some = False
+        self._taken = 0
         self._missed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._copies = CopyWriter(disk)
@@ -298,6 +303,9 @@ class Follower:
                 self._directory.skip(sealed.name, sealed.version)
             elif not self._moves(sealed, document) and self._directory.apply(document):
                 self._copies.keep(sealed)
+                self._taken += 1
+                if not self._taken % _FREEZE_EACH:
+                    gc.freeze()
 
     def _moves(self, sealed: SealedDocument, document: Document) -> bool:
         """Tell whether the document waits for models; it is then taken over and acknowledged beside all others."""
