@@ -7,10 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_makers import glutton_onnx
-
-# Rounds of a loop that take half a minute, so that a test that fails ends too.
-ENDLESS = 3 * 10**7
+from onnx_makers import glutton_onnx, loop_onnx, rounds_onnx
 
 
 def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: dict[str, Any]) -> Path:
@@ -92,31 +89,14 @@ def glutton(path: Path, *, gigabytes: int) -> Path:
 
 def rounds(path: Path) -> Path:
     """`n` INT64 [1] to `y`, the same: counts up to it, one round of a loop for each."""
-    return loop(
-        path,
-        [
-            helper.make_node("Identity", ["goes_on"], ["goes_on_out"]),
-            helper.make_node("Add", ["count", "one"], ["count_out"]),
-        ],
-    )
+    path.write_bytes(rounds_onnx())
+    return path
 
 
 def loop(path: Path, nodes: list[Any], goes_on: str = "goes_on_out", count: str = "count_out") -> Path:
     """`n` INT64 [1] to `y` INT64 [1]: so many rounds of the nodes."""
-    value = helper.make_tensor_value_info
-    body = helper.make_graph(
-        nodes,
-        "body",
-        [
-            value("i", TensorProto.INT64, []),
-            value("goes_on", TensorProto.BOOL, []),
-            value("count", TensorProto.INT64, [1]),
-        ],
-        [value(goes_on, TensorProto.BOOL, []), value(count, TensorProto.INT64, [1])],
-    )
-    nodes = [helper.make_node("Loop", ["n", "", "zero"], ["y"], body=body)]
-    tensors = [value("n", TensorProto.INT64, [1])], [value("y", TensorProto.INT64, [1])]
-    return save(path, nodes, *tensors, {"zero": np.array([0]), "one": np.array([1])})
+    path.write_bytes(loop_onnx(nodes, goes_on, count))
+    return path
 
 
 def half(path: Path) -> Path:

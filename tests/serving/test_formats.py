@@ -7,9 +7,9 @@ import onnx
 import onnx_models
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_models import ENDLESS
 from plane import MLP, ROUNDS, SCALE
 
+from onnx_makers import ENDLESS
 from raymill.serving.errors import ModelBroken, ModelFailed
 from raymill.serving.formats import POOL_FORMATS, PROGRAM_FORMATS, RunHalted, loader_of, program_loader_of
 from raymill.serving.formats.onnx import load

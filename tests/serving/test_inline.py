@@ -8,10 +8,10 @@ import time
 import httpx
 import onnx_models
 import pytest
-from onnx_models import ENDLESS
 from plane import MLP, ROUNDS, Plane
 from servers_in_process import Running, serving
 
+from onnx_makers import ENDLESS
 from timing import soon
 
 pytestmark = pytest.mark.alone
