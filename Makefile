@@ -3,9 +3,12 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Processes of the integration tests; those that need Ray share one of them.
-WORKERS ?= 0
+# Processes of the tests that may run beside each other, each with databases of its own.
+WORKERS ?= 2
 PYTEST := $(BIN)/coverage run -m pytest -q --durations=10
+SHARED := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# Where the marks stand: to collect every file once more takes a quarter of a minute.
+ALONE = $(shell grep -rlE 'mark\.(ray|alone)\b' --include='test_*.py' tests | sort)
 
 .PHONY: run stop test check bench fmt
 
@@ -18,9 +21,9 @@ stop: $(STAMP)
 
 test: $(STAMP)
 	rm -f .coverage .coverage.*
-	@echo "== unit";        $(PYTEST) -m "not integration and not ray and not e2e"
-	@echo "== integration"; $(PYTEST) -n $(WORKERS) --dist loadgroup -m "integration or ray and not e2e"
-	@echo "== end-to-end";  $(PYTEST) -m e2e
+	@echo "== shared";     $(PYTEST) $(SHARED) -m "not (ray or alone)" --ignore tests/e2e
+	@echo "== alone";      $(PYTEST) -m "ray or alone" $(ALONE)
+	@echo "== end-to-end"; $(PYTEST) tests/e2e
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, delete, make_url, text
 from sqlmodel import Session, SQLModel
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Mount
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -28,13 +28,16 @@ from raymill.kernel.settings import DatabaseSettings, RedisSettings, Settings
 from servers import start_databases
 from timing import until
 
+# One test that takes as long as two hundred others.
+LONGEST = "test_openapi_fuzz.py"
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run a file's tests in their order, and one all that need Ray, where several processes share."""
+    """Let one process run a file's tests in their order, where several processes share, and begin with the longest."""
+    items.sort(key=lambda item: item.path.name != LONGEST)
     for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")
@@ -116,10 +119,18 @@ def session(resources: Resources) -> Iterator[Session]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def _routes() -> list[BaseRoute]:
+    """Routes that FastAPI prepared, which it does at an application's first request and takes 0.1 s for."""
+    return []
+
+
 @pytest.fixture
-def app(resources: Resources) -> Iterator[FastAPI]:
-    """Return the control plane."""
+def app(resources: Resources, _routes: list[BaseRoute]) -> Iterator[FastAPI]:
+    """Return the control plane, with the routes of the first one of this run: they are the same in each."""
     made = create_app(resources)
+    _routes[:] = _routes or made.router.routes
+    made.router.routes = _routes
     yield made
     made.state.refusals.close()
 

@@ -20,7 +20,7 @@ import yaml
 
 from guides import block
 from raymill.compute.cluster import Cluster
-from servers import free_ports, start_databases
+from servers import free_ports, inherited, start_databases
 from timing import until
 
 ROOT = Path(__file__).parents[1]
@@ -161,7 +161,7 @@ def foreign_cluster() -> Iterator[ForeignCluster]:
     database_url, redis_url, stop = start_databases(folder / "databases")
     names = ("gcs", "dashboard", "client", "http", "grpc", "agent-0", "agent-1", "agent-2")
     cluster = ForeignCluster(folder, {}, dict(zip(names, free_ports(len(names)), strict=True)))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAYMILL_", "RAY_"))}
+    kept = inherited()
     cluster.environment = kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
         "HOME": str(folder),

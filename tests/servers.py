@@ -48,10 +48,17 @@ def platform_environment(home: Path) -> dict[str, str]:
         "HTTP__REPLICA_GRPC_PORTS": [42_001 + 100 * block, 42_100 + 100 * block],
         "RAY__WORKER_PORTS": [10_002 + 900 * block, 10_900 + 900 * block],
     }
-    foreign = ("RAYMILL_", "RAY_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     given = {f"RAYMILL_{name}": json.dumps(value) for name, value in (ports | ranges).items()}
-    return kept | given | {"RAYMILL_HOME": str(home), "RAYMILL_RAY__OBJECT_STORE_BYTES": str(100 * 2**20)}
+    return inherited() | given | {"RAYMILL_HOME": str(home), "RAYMILL_RAY__OBJECT_STORE_BYTES": str(100 * 2**20)}
+
+
+def inherited() -> dict[str, str]:
+    """This process's environment without what must not reach a cluster: settings, and the tracing of its coverage.
+
+    Traced, each of a cluster's processes takes twice as long to start; what runs only there has tests of its own here.
+    """
+    foreign = ("RAYMILL_", "RAY_", "COVERAGE_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
 def free_ports(count: int) -> list[int]:

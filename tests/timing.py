@@ -19,7 +19,7 @@ class Clock:
 
 
 def until(
-    probe: Callable[[], Found], *, within_s: float = 5.0, what: str = "what was waited for", every_s: float = 0.01
+    probe: Callable[[], Found], *, within_s: float = 20.0, what: str = "what was waited for", every_s: float = 0.01
 ) -> Found:
     """Return the first true answer of the probe.
 
@@ -34,7 +34,7 @@ def until(
 
 
 def seconds_until(
-    probe: Callable[[], object], *, within_s: float = 5.0, what: str = "what was waited for", every_s: float = 0.01
+    probe: Callable[[], object], *, within_s: float = 20.0, what: str = "what was waited for", every_s: float = 0.01
 ) -> float:
     """Return how long the probe took to come true."""
     started = time.monotonic()
@@ -42,7 +42,7 @@ def seconds_until(
     return time.monotonic() - started
 
 
-async def soon(probe: Callable[[], object], *, within_s: float = 5.0) -> None:
+async def soon(probe: Callable[[], object], *, within_s: float = 20.0) -> None:
     """Wait on the event loop until the probe is true.
 
     Raises:

@@ -108,6 +108,7 @@ def test_one_address_may_fail_at_so_many_accounts(resources: Resources, same: st
         pass
 
 
+@pytest.mark.alone
 def test_unknown_accounts_and_wrong_passwords_take_the_same_time(client: TestClient) -> None:
     register(client, "carol")
 

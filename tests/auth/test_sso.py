@@ -318,6 +318,7 @@ def test_a_dead_provider_is_a_502_and_soon_left_alone(client: TestClient, corp: 
     assert 25 <= int(answers[-1].headers["Retry-After"]) <= 30
 
 
+@pytest.mark.alone
 def test_a_silent_provider_is_a_502_within_its_timeout_and_then_at_once(
     client: TestClient, provider: Provider, corp: SsoProviderSettings
 ) -> None:

@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import timing
 from raymill.compute.haproxy.install import install_wrapper
 from raymill.compute.serve_environment import serve_environment, serve_http_options
 from raymill.kernel.settings import HttpSettings, RaySettings, Settings
+from servers import free_ports, inherited
 
 T = TypeVar("T")
 
@@ -90,17 +90,9 @@ def running_cluster() -> Iterator[EdgeCluster]:
 def _settings(home: Path) -> Settings:
     names = ("port", "grpc_port", "stats_port", "fallback_port", "fallback_grpc_port", "metrics_port")
     ray_names = ("gcs_port", "dashboard_port", "dashboard_agent_port", "client_port")
-    ports = _free_ports(len(names) + len(ray_names))
+    ports = free_ports(len(names) + len(ray_names))
     http = HttpSettings(**dict(zip(names, ports, strict=False)), replica_ports=(31100, 31199))
     return Settings(home=home, http=http, ray=RaySettings(**dict(zip(ray_names, ports[len(names) :], strict=True))))
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
 
 
 def _start_ray(settings: Settings, token: str) -> subprocess.Popen[bytes]:
@@ -113,7 +105,7 @@ def _start_ray(settings: Settings, token: str) -> subprocess.Popen[bytes]:
         *(f"--dashboard-port={ray.dashboard_port}", f"--ray-client-server-port={ray.client_port}"),
         f"--dashboard-agent-listen-port={ray.dashboard_agent_port}",
     ]
-    environment = os.environ | serve_environment(settings)
+    environment = inherited() | serve_environment(settings)
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "PYTHONPATH": str(Path(__file__).parent)}
     with (settings.home / "ray.log").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

@@ -194,8 +194,6 @@ def test_ray_tools_work_unmodified(platform: Platform) -> None:
     submitted = platform.run("ray", "job", "submit", "--", sys.executable, "-c", code)
     assert "succeeded" in submitted.stdout + submitted.stderr
     assert "['RAYMILL_CONFIG_FILE', 'RAYMILL_HOME', '_RAYMILL_HEAD']" in submitted.stdout
-    assert "ServeController" in platform.run("ray", "list", "actors").stdout
-    assert "api" in platform.run("serve", "status").stdout
 
 
 @pytest.mark.ray

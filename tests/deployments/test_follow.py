@@ -122,7 +122,8 @@ def test_streams_are_bounded_by_account_and_process_and_free_their_place(
 
     def opened(tenant: Tenant) -> Any:
         url = f"{platform_url}/api/v1/deployments/{id_}/events"
-        return httpx.stream("GET", url, params={"follow": True}, headers={"Authorization": f"Bearer {token(tenant)}"})
+        login = {"Authorization": f"Bearer {token(tenant)}"}
+        return httpx.stream("GET", url, params={"follow": True}, headers=login, timeout=60)
 
     def status(tenant: Tenant) -> int:
         return int(tenant.get(f"/deployments/{id_}/events", params={"seconds": 0}).status_code)

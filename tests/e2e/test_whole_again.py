@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from patient import Patient, send
+from raymill.kernel.security import hash_secret
 from raymill.sdk import Client
 from small_disk import fill
 from timing import seconds_until, until
@@ -220,6 +221,9 @@ def test_the_disk_is_full(patient: Patient, tell: Callable[[str], None], digits:
         path = f"/v1/datasets/{dataset.id}/versions"
         return patient.ask(path, method="POST", content=digits.csv(), params={"filename": "digits.csv"})[2]
 
+    lost = client.api_keys.create(name="lost", project_id=project)
+    copy, digest = home / "serving" / "grants" / f"{project}.json", hash_secret(lost.key or "")
+    until(lambda: digest in copy.read_text(), what="a copy of the grants")
     with patient.load() as load:
         before = _objects(home)
         filler = fill(home)
@@ -227,9 +231,11 @@ def test_the_disk_is_full(patient: Patient, tell: Callable[[str], None], digits:
             refused = [upload(), patient.ask("/v1/training-jobs", method="POST", json=job)[2]]
             until(lambda: load.good_since(0) > 20 * 7, within_s=30, what="predictions for longer than a log flush")
             assert _objects(home) == before
+            client.api_keys.revoke(lost.id)
         finally:
             filler.unlink()
         logged = _log_files(home)
+        until(lambda: digest not in copy.read_text(), what="the copy without the key that was revoked meanwhile")
         well = seconds_until(lambda: upload().status_code == 201, within_s=10, what="uploads")
         key = client.api_keys.create(name="after", project_id=project)
         ask = lambda: httpx.post(  # noqa: E731

@@ -13,7 +13,7 @@ from raymill.kernel.cache import ImpatientRedis, connect
 from raymill.kernel.settings import RedisSettings
 from timing import seconds_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def test_a_look_counts_nothing_and_clearing_forgets(resources: Resources) -> Non
     assert resources.limiter.hit("login", "carol", FEW).remaining == 2
 
 
+@pytest.mark.alone
 def test_a_silent_valkey_costs_one_wait_and_no_error(server: EmbeddedValkey, own_cache: redis.Redis) -> None:
     now = [0.0]
     limiter = RateLimiter(own_cache, monotonic=lambda: now[0])

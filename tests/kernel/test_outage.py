@@ -15,7 +15,7 @@ from raymill.kernel.db import Database, DatabaseUnavailable
 from raymill.kernel.settings import DatabaseSettings
 from timing import seconds_until, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")
