@@ -35,6 +35,7 @@ _RESERVED = frozenset(
     | {b"x-forwarded-host", b"x-forwarded-port"}
     | _FORWARDED
 )
+_CLOSE = (b"connection", b"close")
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _REFRESH_S = 5.0
 _PATIENCE_S = 1.0
@@ -191,7 +192,7 @@ class Exchange:
         #: The edge has answered in the app's place; what the app still says is dropped.
         self._answered = False
         self._too_large = False
-        #: The app refuses what is too large, and has done so.
+        #: The app refuses what is too large, and has refused this before it had read all.
         self._limits_itself = self._drains = False
         #: A body without an announced length is there to its end.
         self._has_ended = False
@@ -242,7 +243,7 @@ class Exchange:
         await self._drain()
 
     async def _drain(self) -> None:
-        """End an answer of 413, but read on within bounds: closing at once would reset the connection and lose it."""
+        """End an answer, but read on within bounds: closing at once would reset the connection and lose it."""
         seen = 0
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -267,6 +268,12 @@ class Exchange:
             self._too_large = self._answered = True
         return {"type": "http.disconnect"}
 
+    def _close_unread(self, headers: Headers) -> None:
+        """Let an app's refusal end the connection where the body is too large, whatever the reason of the refusal."""
+        if self.is_too_large() and _CLOSE not in headers:
+            headers.append(_CLOSE)
+        self._drains = _CLOSE in headers
+
     async def _guarded(self, message: Message) -> None:
         if self._answered:
             return
@@ -275,8 +282,9 @@ class Exchange:
                 await self.refuse(message["status"], message)
                 return
             self._started = True
-            self._drains = self._limits_itself and message["status"] == 413 and not self._has_ended
             headers = [header for header in message["headers"] if header[0].lower() != b"x-request-id"]
+            if self._limits_itself and message["status"] >= 400 and not self._has_ended:
+                self._close_unread(headers)
             message["headers"] = [*headers, (b"x-request-id", self._request_id.encode())]
         elif self._drains and not message.get("more_body", False):
             await self._send({**message, "more_body": True})

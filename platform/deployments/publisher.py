@@ -127,8 +127,11 @@ def store_copies(resources: Resources) -> None:
         DatabaseUnavailable: If PostgreSQL does not answer.
         StoreUnavailable: If the object store does not answer; the others are copied when it does.
     """
-    behind = select(Publication.kind, Publication.key, Publication.project_id).where(
-        col(Publication.stored_version) < col(Publication.version)
+    behind = (
+        select(Publication.kind, Publication.key, Publication.project_id)
+        .where(col(Publication.stored_version) < col(Publication.version))
+        # In another order each time, so that one copy that is refused does not keep back the others.
+        .order_by(func.random())
     )
     with resources.database.session() as session:
         subjects = [Subject(*row) for row in session.exec(behind)]

@@ -1,8 +1,8 @@
 """From the dedicated revisions in PostgreSQL to their apps, and back to what became of them.
 
 Every cluster runs every app, and its controller starts by waiting for them a while, so that a new cluster is complete
-before KubeRay lets the old one go. An app whose revision lost its
-traffic stays a while, one of each deployment, for a quick way back; one whose deployment is gone goes at once.
+before KubeRay lets the old one go. An app whose revision lost its traffic stays a while, one of each deployment, for a
+quick way back; one whose deployment is gone goes at once.
 """
 
 import time
@@ -19,6 +19,7 @@ from ..kernel.resources import Resources
 from .observations import NOWHERE, has_failed, is_there, needs_app, note, revisions_with_apps, wanted_app
 from .runtime import AppRuntime, AppState, WantedApp
 from .schemas import DeploymentStatus, RevisionStatus
+from .tiers import LATE
 
 log = structlog.get_logger("raymill.deployments")
 
@@ -126,8 +127,9 @@ class DedicatedApps:
         self._monotonic = monotonic
         self._keep_s = resources.settings.controller.keep_apps_s
         self._patience_s = resources.settings.controller.app_patience_s
-        #: Set when every app has run here once, apart from those that fail.
+        #: Set when every app runs here, apart from those that fail, or were late before this began.
         self.whole = Event()
+        self._given_up: set[str] = set()
         self._wanted_at: dict[str, float] = {}
         self._absent_since: dict[tuple[str, str], float] = {}
         self._retries = Retries(monotonic)
@@ -139,8 +141,9 @@ class DedicatedApps:
             DatabaseUnavailable: If PostgreSQL does not answer.
         """
         with self._resources.session() as session:
-            wanted, _ = _wanted(session)
-        if not wanted:
+            rows = [(row.app or "", row.app_status) for row, of in revisions_with_apps(session) if needs_app(of, row)]
+        self._given_up = {name for name, status in rows if status == LATE}
+        if len(rows) == len(self._given_up):
             self.whole.set()
 
     def step(self) -> None:
@@ -158,15 +161,18 @@ class DedicatedApps:
         self._retries.forget([name for name, state in observed.items() if not has_failed(state)])
         kept = self._kept({name: of for name, of in living.items() if name not in wanted}, observed, now)
         fingerprints = {name: app.fingerprint for name, app in wanted.items()}
-        for action in plan(fingerprints, observed, kept=kept, may_retry=self._retries.may):
+        actions = plan(fingerprints, observed, kept=kept, may_retry=self._retries.may)
+        for action in actions:
             self._do(action, wanted)
         self._wanted_at = {name: self._wanted_at.get(name, now) for name in observed.keys() | wanted.keys()}
         absent = {name for name, wish in fingerprints.items() if not is_there(observed.get(name, NOWHERE), wish)}
         late = self._late({name: fingerprints[name] for name in absent}, now)
-        if all(has_failed(observed.get(name, NOWHERE)) for name in absent):
+        if all(name in self._given_up or has_failed(observed.get(name, NOWHERE)) for name in absent):
             self.whole.set()
         if self._is_heard():
-            note(self._resources, observed, late=late)
+            removed = {action.name for action in actions if isinstance(action, Remove)}
+            left = {name: state for name, state in observed.items() if name not in removed}
+            note(self._resources, left, late=late)
         self._runtime.stand_by(wanted.values(), observed)
 
     def _kept(self, idle: Mapping[str, str], observed: Mapping[str, AppState], now: float) -> set[str]:

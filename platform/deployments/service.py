@@ -152,7 +152,8 @@ def update_deployment(
         add_revision(session, deployment, version=version, takes_over=data.promote)
     else:
         note_change(session, deployment)
-    _claim_replicas(session, deployment, defaults)
+    if data.makes_revision or data.resources is not None or data.scaling is not None:
+        _claim_replicas(session, deployment, defaults)
     return deployment
 
 

@@ -239,7 +239,7 @@ class ControllerSettings(BaseModel):
         60.0,
         ge=0,
         description="Seconds for which a new cluster may be held back, its controller not running yet, until the apps "
-        "of the dedicated deployments run there",
+        "of the dedicated deployments run there; those that fail, or were late before, are not waited for",
     )
     standby: bool = Field(
         True,

@@ -24,6 +24,7 @@ class Controller:
         from ..compute.cluster import Cluster
         from ..controller.steps import make_scheduler
         from ..gateway.subscriptions import subscribe
+        from ..kernel.outage import DatabaseUnavailable
         from ..kernel.resources import Resources
         from .preparation import prepare
 
@@ -33,7 +34,9 @@ class Controller:
         self._resources = Resources.open(settings, app="controller")
         subscribe(self._resources)
         self._scheduler, dedicated = make_scheduler(self._resources, cluster_id=cluster_id, holder=uuid4().hex)
-        dedicated.begin()
+        # In an outage the steps find out when it is over; a start must not need the database.
+        with suppress(DatabaseUnavailable):
+            dedicated.begin()
         self._whole, self._patience_s = dedicated.whole, settings.controller.fleet_patience_s
         self._scheduler.start()
 
@@ -45,8 +48,9 @@ class Controller:
         """
         if not self._whole.is_set():
             await asyncio.to_thread(self._whole.wait, self._patience_s)
-            # Later checks never wait.
+            # Later checks never wait; this one is late, and a loop that is, too, is no reason not to start.
             self._whole.set()
+            return
         self._scheduler.check()
 
     def __del__(self) -> None:

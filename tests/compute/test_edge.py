@@ -260,25 +260,28 @@ def test_the_short_way_follows_the_configuration_of_serve() -> None:
 class Refuser:
     """An app that refuses each body as too large: at once, or after its first piece or its last."""
 
-    def __init__(self, reads: int) -> None:
+    def __init__(self, reads: int, status: int = 413) -> None:
         self.reads = reads
+        self.status = status
 
     async def __call__(self, scope: Message, receive: App, send: App) -> None:
         for _ in range(self.reads):
             await receive()
-        await send({"type": "http.response.start", "status": 413, "headers": [(b"connection", b"close")]})
+        headers = [(b"connection", b"close")] if self.status == 413 else []
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"mine"})
 
 
-@pytest.mark.parametrize("reads", [0, 1, 3])
-def test_a_body_that_the_short_way_refuses_is_read_to_its_end(reads: int) -> None:
+@pytest.mark.parametrize(("reads", "status"), [(0, 413), (1, 413), (3, 413), (0, 401)])
+def test_a_body_that_the_short_way_refuses_is_read_to_its_end(reads: int, status: int) -> None:
     pieces = (b"x" * 6, b"y" * 6, b"z" * 6)
     headers = {} if reads else {"content-length": "18"}
-    lane, left = opened(Refuser(reads)), []
+    lane, left = opened(Refuser(reads, status)), []
     answered = ask(
         Recorder(), lane=lane, method="POST", path="/v2/models/m/infer", pieces=pieces, headers=headers, left=left
     )
-    assert (answered.status, answered.body, answered.ended) == (413, b"mine", True)
+    assert (answered.status, answered.body, answered.ended) == (status, b"mine", True)
+    assert answered.headers[b"connection"] == b"close"
     assert left == []
 
 

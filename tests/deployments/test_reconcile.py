@@ -600,3 +600,37 @@ def test_a_cluster_is_whole_when_each_app_has_run_or_failed(
     del cluster.apps[first.name]
     new.step()
     assert new.whole.is_set()
+
+
+@pytest.mark.integration
+def test_a_cluster_is_not_held_back_by_an_app_that_was_late_before(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    warmed(resources, made, 1)
+    cluster.apps[cluster.made[0].name] = state("DEPLOYING", made_from=cluster.made[0].fingerprint, replicas=0)
+    loop.step()
+    clock.now += resources.settings.controller.app_patience_s + 1
+    loop.step()
+    new = DedicatedApps(resources, cluster)
+    new.begin()
+    assert new.whole.is_set()
+
+
+@pytest.mark.integration
+def test_an_app_that_was_just_removed_is_not_said_to_run(
+    alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
+) -> None:
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    warmed(resources, made, 1)
+    alice.patch(f"/deployments/{made['id']}", json={"version": 1})
+    loop.step()
+    warmed(resources, made, 2)
+    clock.now += resources.settings.controller.keep_apps_s + 1
+    loop.step()
+    assert cluster.removed == [f"ep-{made['id']}-r1"]
+    assert alice.post(f"/deployments/{made['id']}/promote", json={"revision": 1}).json()["traffic"] == {"2": 100}

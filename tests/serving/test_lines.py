@@ -68,7 +68,7 @@ class Desk:
 
     def __init__(self, model: Gated | None = None):
         self.model, self.holds, self.room = model or Gated(), Counter(), Room()
-        self.runners, self.metrics = Runners(1), Metrics()
+        self.runners, self.metrics, self.pace = Runners(1), Metrics(), Pace()
 
     def ask(self, value: float, batching: Batching | None, most: int = 100) -> Work:
         work = Work(self.room, most, METER, predict, TARGET, orjson.dumps({"instances": [value]}), {})
@@ -76,7 +76,7 @@ class Desk:
         return work
 
     async def first(self) -> Work:
-        self.line = Line(self.model, Pace(), self.runners, self.metrics, self.holds.hold, self.holds.release)
+        self.line = Line(self.model, self.pace, self.runners, self.metrics, self.holds.hold, self.holds.release)
         work = self.ask(0.0, None)
         await asyncio.to_thread(self.model.entered.wait, 5)
         return work
@@ -228,6 +228,8 @@ def test_a_run_is_ended_when_the_last_who_waits_for_it_leaves():
         asyncio.run(play())
     assert desk.model.calls == [[0.0], [1.0, 2.0]]
     assert all(halt.terminate for halt in desk.model.halts)
+    # How long a run took that was ended says nothing of the model.
+    assert not any(desk.pace.is_quick(size) for size in range(100))
 
 
 def test_no_more_than_the_room_holds_may_wait_and_running_ones_do_not_count():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 
@@ -44,18 +45,22 @@ class ArtifactCache:
         return path
 
     def _download(self, revision: Revision, path: Path) -> None:
+        # Under a name of its own until it is known to be whole: another load of the same digest may be reading.
+        fetched = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
-            self._store.fetch(revision.uri, path)
-            is_whole = _digest(path) == revision.sha256
+            self._store.fetch(revision.uri, fetched)
+            if _digest(fetched) != revision.sha256:
+                raise ModelBroken(f"The artifact {revision.uri} is not the one that was published: its digest differs.")
+            fetched.replace(path)
         except BlobNotFound as error:
             raise ModelBroken(f"The artifact {revision.uri} is not in the object store.") from error
         except (OSError, StoreUnavailable) as error:
             raise ModelUnavailable(
                 "The object store does not answer; try again in a moment.", retry_after_s=2
             ) from error
-        if not is_whole:
-            path.unlink(missing_ok=True)
-            raise ModelBroken(f"The artifact {revision.uri} is not the one that was published: its digest differs.")
+        finally:
+            with suppress(OSError):
+                fetched.unlink(missing_ok=True)
 
     def _prune(self, keep: Path) -> None:
         total = 0

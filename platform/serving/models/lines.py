@@ -344,7 +344,8 @@ class Line:
     def _answer_alone(self, work: Work, halt: Halt | None) -> None:
         seconds = work.compute(self._model, halt)
         work.calls = 1
-        self._pace.learn(len(work.body), work.seconds)
+        if not isinstance(work.outcome, RunHalted):
+            self._pace.learn(len(work.body), work.seconds)
         if work.batching and work.question and isinstance(work.outcome, Answer) and (rows := rows_of(work.question)):
             self._gain.learn(rows, seconds)
 

@@ -34,8 +34,8 @@ log = structlog.get_logger(__name__)
 _CHECK_S = 1.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0
 _AT_ONCE = 8
-# So many documents more are no longer walked through by the garbage collector, which holds up a server of 10,000
-# endpoints for a second. What replaces them frees them all the same, for they hold no cycles.
+# At start so many documents more are no longer walked through by the garbage collector, which holds up a server of
+# 10,000 endpoints for a second. What replaces them frees them all the same, for they hold no cycles.
 _FREEZE_EACH = 500
 _OUTAGES = (redis.RedisError, OSError, TimeoutError)
 _Answer = TypeVar("_Answer")
@@ -304,7 +304,7 @@ class Follower:
             elif not self._moves(sealed, document) and self._directory.apply(document):
                 self._copies.keep(sealed)
                 self._taken += 1
-                if not self._taken % _FREEZE_EACH:
+                if not self._is_loaded and not self._taken % _FREEZE_EACH:
                     gc.freeze()
 
     def _moves(self, sealed: SealedDocument, document: Document) -> bool:
