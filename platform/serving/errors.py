@@ -191,11 +191,6 @@ class BodyLate(ExternalServiceError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The whole body was not here within {seconds:g} s; send it faster or raise timeout_s.")
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """End the connection, on which the rest of the body could still come."""
-        return {**super().headers, "Connection": "close"}
-
 
 class ServerStopping(ExternalServiceError):
     """Raised when a model server is ending and no longer writes down what it answers."""

@@ -70,7 +70,8 @@ def error_response(error: RaymillError, head: Head) -> Response:
     if head.path.startswith("/v2"):
         body["error"] = error.message
     extra = _encoded(dict(error.headers))
-    if error.status == BodyTooLarge.status:
+    if isinstance(error, BodyTooLarge | BodyLate):
+        # The rest of the body could still come on it.
         extra += ((b"connection", b"close"),)
     return Response(error.status, orjson.dumps(body), (_JSON, *extra))
 
