@@ -223,6 +223,15 @@ def warmed(resources: Resources, deployment: dict[str, Any], number: int) -> Non
         assert settle(session, deployment["id"], {number: ""})
 
 
+def released(alice: Tenant, resources: Resources, loop: DedicatedApps) -> dict[str, Any]:
+    """Deploy a program whose first revision has its app, is warm and has all traffic."""
+    import_program(alice, "net")
+    made = deploy(alice, "net")
+    loop.step()
+    warmed(resources, made, 1)
+    return made
+
+
 @pytest.mark.integration
 def test_processes_stand_by_for_apps_that_have_answered(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
@@ -241,10 +250,7 @@ def test_processes_stand_by_for_apps_that_have_answered(
 def test_the_app_before_stays_a_while_after_its_traffic(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    warmed(resources, made, 1)
+    made = released(alice, resources, loop)
     import_program(alice, "net", {**SIGNATURE, "labels": ["price"]})
     assert alice.patch(f"/deployments/{made['id']}", json={"version": 2}).status_code == 200
     loop.step()
@@ -289,10 +295,7 @@ def test_an_app_that_was_superseded_while_it_ran_goes_at_once(
 def test_a_stopped_deployment_has_no_app_until_it_starts(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    warmed(resources, made, 1)
+    made = released(alice, resources, loop)
     assert alice.post(f"/deployments/{made['id']}/stop").is_success
     loop.step()
     assert cluster.apps == {}
@@ -343,10 +346,7 @@ def test_a_revision_whose_app_fails_never_gets_traffic(
 def test_an_app_with_traffic_that_fails_is_tried_again_ever_later_and_its_deployment_recovers(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    warmed(resources, made, 1)
+    made = released(alice, resources, loop)
     tries = []
     for second in range(100):
         clock.now = float(second)
@@ -394,10 +394,7 @@ def test_news_of_one_app_does_not_heal_another_and_a_start_is_explained(
 def test_what_replaces_a_broken_app_is_on_its_way_until_its_own_end(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    warmed(resources, made, 1)
+    made = released(alice, resources, loop)
     fail(cluster)
     loop.step()
     assert read(alice, made)["status"] == "degraded"
@@ -606,10 +603,7 @@ def test_a_cluster_is_whole_when_each_app_has_run_or_failed(
 def test_a_cluster_is_not_held_back_by_an_app_that_was_late_before(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    warmed(resources, made, 1)
+    released(alice, resources, loop)
     cluster.apps[cluster.made[0].name] = state("DEPLOYING", made_from=cluster.made[0].fingerprint, replicas=0)
     loop.step()
     clock.now += resources.settings.controller.app_patience_s + 1
@@ -623,10 +617,7 @@ def test_a_cluster_is_not_held_back_by_an_app_that_was_late_before(
 def test_an_app_that_was_just_removed_is_not_said_to_run(
     alice: Tenant, resources: Resources, loop: DedicatedApps, cluster: SteeredApps, clock: Clock
 ) -> None:
-    import_program(alice, "net")
-    made = deploy(alice, "net")
-    loop.step()
-    warmed(resources, made, 1)
+    made = released(alice, resources, loop)
     alice.patch(f"/deployments/{made['id']}", json={"version": 1})
     loop.step()
     warmed(resources, made, 2)
