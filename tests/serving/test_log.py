@@ -167,7 +167,7 @@ def test_nothing_is_answered_that_would_be_missing_in_the_log(digits):
 
 
 ENDED = """
-import asyncio, signal, sys, threading, time
+import asyncio, os, signal, sys, threading, time
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from plane import Plane
@@ -188,7 +188,8 @@ async def run(ready):
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 ready = threading.Event()
 threading.Thread(target=lambda: asyncio.run(run(ready)), daemon=True).start()
-print("ready" if ready.wait(60) else "not ready", flush=True)
+# In one write, for the loop's thread logs to the same pipe.
+os.write(1, b"ready\\n" if ready.wait(60) else b"not ready\\n")
 # Not by signal.pause(): a signal just before it would be waited for in vain.
 while True:
     time.sleep(0.1)
